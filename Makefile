@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+# One non-recursive Makefile. `make help` lists the targets.
+# Variables: B (build directory), CC, SAN (sanitizers), V=1 (show commands).
+
+B ?= build
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+SAN ?=
+V ?=
+Q := $(if $(V),,@)
+DEPS := build/deps
+MHD := $(DEPS)/libmicrohttpd
+
+CLANG := $(findstring clang,$(CC))
+WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wundef -Wcast-qual \
+	-Wwrite-strings -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
+	-Wimplicit-fallthrough -Wswitch-enum -Wnull-dereference -Wconversion \
+	$(if $(CLANG),-Wconditional-uninitialized)
+HARDEN := -fstack-protector-strong -fPIE
+OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
+	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2)
+CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include
+CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
+LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN) -pie,-static-pie -s) \
+	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
+# libmicrohttpd is always our trimmed static build: see api/wire.h.
+LDLIBS := $(MHD)/lib/libmicrohttpd.a -ljansson
+
+VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
+	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c \
+	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/kernel_image.c \
+	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
+	vmm/acpi_power.c vmm/machine.c vmm/vmm.c vmm/options.c
+VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
+	virtio/block.c virtio/block_file.c
+API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
+	api/boot.c api/drive.c api/actions.c api/instance.c api/logger.c \
+	api/config_file.c
+LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
+
+UNIT_TESTS := test_error test_log test_metrics test_loop test_bus test_serial \
+	test_i8042 test_boot_timer test_acpi_power \
+	test_gmem test_chain test_queue test_device test_mmio test_block \
+	test_cmdline test_aml test_acpi test_kernel_image test_boot_x86 \
+	test_config test_options test_vcpu_x86 \
+	test_json test_router test_wire test_openapi
+FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
+FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c
+
+include_deps = $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
+
+.DELETE_ON_ERROR:
+.PHONY: all clean help
+all: $(B)/ember ## build the monitor (static, stripped)
+
+help: ## list targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
+
+$(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh
+	$(Q)api/microhttpd.sh $(abspath $(MHD))
+
+$(B)/%.o: %.c Makefile | $(MHD)/lib/libmicrohttpd.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/ember: $(B)/vmm/main.o $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# A unit test links the fakes it names before the library, so that the linker
+# takes those instead of the real modules.
+test_mmio_FAKES := kvm
+$(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
+	$(Q)$(CC) $(filter-out -s -static-pie,$(LDFLAGS)) -pie -o $@ $(filter-out %.a,$^) $(B)/libember.a $(LDLIBS) -lcmocka
+
+-include $(include_deps)
+
+clean: ## remove what was built (not the cached dependencies)
+	rm -rf $(filter-out build,$(B)) build/[!d]*

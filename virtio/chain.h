@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request: the descriptors of a chain, copied and checked by queue_pop,
+ * seen by a device as two byte streams: what the driver wrote for the device
+ * to read, then what the device may write. Devices never see descriptors and
+ * assume nothing about how the driver cut its buffers (virtio 1.2, 2.7.4.1).
+ *
+ * A cursor moves forward through each stream. Thread: holder of the device's
+ * lock.
+ */
+#ifndef EMBER_CHAIN_H
+#define EMBER_CHAIN_H
+
+#include "vmm/gmem.h"
+
+#define CHAIN_SEGMENTS_MAX 256
+
+struct chain_segment {
+	uint64_t gpa;
+	uint32_t len;
+};
+
+/* A position in one stream: segment index and bytes of it already used. */
+struct chain_cursor {
+	uint16_t segment, end; /* end: one past the stream's last segment */
+	uint32_t used;
+	uint64_t left; /* bytes to the end of the stream */
+};
+
+struct chain {
+	struct gmem *mem;
+	uint16_t head;	/* descriptor index, returned in the used ring */
+	uint16_t count; /* segments; readable ones first */
+	struct chain_cursor readable;
+	struct chain_cursor writable;
+	uint32_t written; /* bytes the device has produced so far */
+	struct chain_segment segments[CHAIN_SEGMENTS_MAX];
+};
+
+/* Copies the next @len readable bytes out. -ENODATA when there are fewer,
+ * -EFAULT when a segment is not RAM; the cursor then stays where it was. */
+int chain_read(struct chain *chain, void *buf, size_t len) must_check;
+
+/* Copies @len bytes into the next writable ones and counts them as written.
+ * -ENOSPC when there is less room, -EFAULT as above. */
+int chain_write(struct chain *chain, const void *buf, size_t len) must_check;
+
+/*
+ * Borrows up to @len bytes of a stream as at most @max iovecs for bulk I/O and
+ * moves the cursor past them. Returns the number of iovecs and the bytes they
+ * cover in *@ret_len, or -EFAULT (cursor unchanged). The loan of the writable
+ * stream is ended by chain_return, which marks the pages the device wrote as
+ * dirty and counts @done bytes as written.
+ */
+int chain_borrow_readable(struct chain *chain, size_t len, struct iovec *iov,
+			  int max, size_t *ret_len) must_check;
+int chain_borrow_writable(struct chain *chain, size_t len, struct iovec *iov,
+			  int max, size_t *ret_len) must_check;
+void chain_return_writable(struct chain *chain, size_t borrowed, size_t done);
+
+/* Leaves all but the last @keep writable bytes to be skipped: for devices
+ * whose status byte ends the buffer whatever was transferred. -ENOSPC. */
+int chain_seek_writable_tail(struct chain *chain, size_t keep) must_check;
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What all virtio devices share (virtio 1.2, section 2): features, status,
+ * config space, queues, and the way to the driver (interrupts). A device type
+ * is a const table of operations; an instance embeds struct virtio_device.
+ * The device never knows its transport, the transport never knows the device.
+ *
+ * Locking: dev->lock guards everything here except interrupt_status, which is
+ * atomic so that acknowledging an interrupt never waits for disk I/O. Every
+ * operation is called with the lock held. queue_event runs on the loop thread;
+ * activate, config_write and reset on whichever vCPU thread wrote the register.
+ */
+#ifndef EMBER_DEVICE_H
+#define EMBER_DEVICE_H
+
+#include "virtio/queue.h"
+#include "vmm/irq.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define VIRTIO_QUEUES_MAX 5
+#define VIRTIO_CONFIG_MAX 64
+
+/* Device status bits (2.1). */
+enum {
+	VIRTIO_STATUS_ACKNOWLEDGE = 1,
+	VIRTIO_STATUS_DRIVER = 2,
+	VIRTIO_STATUS_DRIVER_OK = 4,
+	VIRTIO_STATUS_FEATURES_OK = 8,
+	VIRTIO_STATUS_NEEDS_RESET = 64,
+	VIRTIO_STATUS_FAILED = 128,
+};
+
+/* Reserved feature bits (6). */
+#define VIRTIO_F_EVENT_IDX 29
+#define VIRTIO_F_VERSION_1 32
+
+/* Interrupt status bits (4.2.2). */
+enum {
+	VIRTIO_INTERRUPT_QUEUE = 1,
+	VIRTIO_INTERRUPT_CONFIG = 2,
+};
+
+struct virtio_device;
+
+struct virtio_device_ops { /* always static const */
+	const char *name;
+	uint32_t id; /* device type (5) */
+	uint16_t queue_count;
+
+	/* DRIVER_OK was set and the queues are valid. */
+	int (*activate)(struct virtio_device *dev);
+	/* The driver kicked queue @q (or might have). */
+	void (*queue_event)(struct virtio_device *dev, uint16_t q);
+	/* NULL: config space is read-only to the driver. */
+	void (*config_write)(struct virtio_device *dev, size_t off,
+			     const uint8_t *data, size_t len);
+	/* Forget everything the driver set up; queues are reset afterwards. */
+	void (*reset)(struct virtio_device *dev);
+	/* Releases the instance; it is never activated here. */
+	void (*destroy)(struct virtio_device *dev);
+};
+
+struct virtio_device {
+	const struct virtio_device_ops *ops;
+	pthread_mutex_t lock;
+	struct gmem *mem; /* set before the machine starts */
+
+	uint64_t features;	  /* offered */
+	uint64_t driver_features; /* accepted by the driver */
+	uint8_t status;
+	bool active; /* between activate and reset */
+
+	uint8_t config[VIRTIO_CONFIG_MAX];
+	size_t config_len;
+	uint32_t config_generation;
+
+	struct queue queues[VIRTIO_QUEUES_MAX];
+
+	_Atomic uint32_t interrupt_status;
+	struct irq_line irq;
+};
+
+/* Fills in the common part; @dev is zeroed memory of its owner. Adds
+ * VIRTIO_F_VERSION_1 to @features. */
+void virtio_device_init(struct virtio_device *dev,
+			const struct virtio_device_ops *ops, uint64_t features,
+			const void *config, size_t config_len);
+
+/* Accepts NULL. Calls ops->destroy. */
+void virtio_device_destroy(struct virtio_device *dev);
+
+bool virtio_device_negotiated(const struct virtio_device *dev, unsigned bit);
+
+/* Lock held. Bytes outside the config space read as zero. */
+void virtio_device_read_config(const struct virtio_device *dev, size_t off,
+			       uint8_t *data, size_t len);
+
+/* Lock held. Validates and activates every ready queue, then the device; on
+ * failure sets NEEDS_RESET (and says so to the driver). */
+void virtio_device_activate(struct virtio_device *dev);
+
+/* Lock held. Back to the state before the driver was seen (2.4). */
+void virtio_device_reset(struct virtio_device *dev);
+
+/* Lock held, loop thread. Runs ops->queue_event when @q exists and the device
+ * is active; otherwise nothing. */
+void virtio_device_queue_event(struct virtio_device *dev, uint16_t q);
+
+/* Lock held. Tells the driver about used buffers if it asked to be told. */
+void virtio_device_notify_used(struct virtio_device *dev, uint16_t q);
+
+/* Lock held. New config space bytes, generation + 1 and an interrupt if the
+ * device is active. */
+void virtio_device_set_config(struct virtio_device *dev, const void *config,
+			      size_t len);
+
+/* Lock held. The driver broke the rules: DEVICE_NEEDS_RESET (2.1.1), one
+ * rate-limited log line with @why; the device does nothing until reset. */
+void virtio_device_needs_reset(struct virtio_device *dev, const char *why);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a client configures, as plain data: no JSON, no file descriptors, no
+ * behaviour beyond defaults, validation and release. Strings are owned by the
+ * struct that holds them; NULL means absent.
+ */
+#ifndef EMBER_CONFIG_H
+#define EMBER_CONFIG_H
+
+#include "vmm/error.h"
+#include "vmm/log.h"
+
+#include <stdbool.h>
+
+#define CONFIG_VCPUS_MAX 32
+#define CONFIG_DRIVES_MAX 32
+
+enum huge_pages {
+	HUGE_PAGES_NONE,
+	HUGE_PAGES_TRANSPARENT,
+	HUGE_PAGES_2M,
+};
+
+enum cpu_template {
+	CPU_TEMPLATE_NONE,
+	CPU_TEMPLATE_C3,
+	CPU_TEMPLATE_T2,
+	CPU_TEMPLATE_T2S,
+	CPU_TEMPLATE_T2CL,
+	CPU_TEMPLATE_T2A,
+};
+
+struct machine_config {
+	uint64_t vcpu_count;
+	uint64_t mem_size_mib;
+	bool smt;
+	bool track_dirty_pages;
+	enum huge_pages huge_pages;
+	enum cpu_template cpu_template;
+};
+
+/* A PUT (all flags of optional fields resolved to defaults, except that an
+ * absent cpu_template keeps the old one) or a PATCH: only fields whose flag is
+ * set are applied. */
+struct machine_update {
+	struct machine_config values;
+	bool has_vcpu_count, has_mem_size_mib, has_smt, has_track_dirty_pages,
+		has_huge_pages, has_cpu_template;
+};
+
+struct boot_source_config {
+	char *kernel_image_path;
+	char *initrd_path;
+	char *boot_args; /* NULL: the default command line */
+};
+
+enum cache_type {
+	CACHE_UNSAFE,
+	CACHE_WRITEBACK,
+};
+
+enum io_engine {
+	IO_ENGINE_SYNC,
+	IO_ENGINE_ASYNC,
+};
+
+/* size tokens, refilled within refill_time_ms; 0 in either: no bucket. */
+struct token_bucket_config {
+	uint64_t size;
+	uint64_t one_time_burst;
+	uint64_t refill_time_ms;
+};
+
+struct rate_limiter_config {
+	struct token_bucket_config bandwidth; /* bytes */
+	struct token_bucket_config ops;
+};
+
+struct drive_config {
+	char *drive_id;
+	char *path_on_host;
+	char *partuuid;
+	char *socket; /* vhost-user */
+	bool is_root_device;
+	bool is_read_only;
+	enum cache_type cache_type;
+	enum io_engine io_engine;
+	bool has_rate_limiter;
+	struct rate_limiter_config rate_limiter;
+};
+
+struct drive_update {
+	char *drive_id;
+	char *path_on_host; /* NULL: unchanged */
+	bool has_rate_limiter;
+	struct rate_limiter_config rate_limiter;
+};
+
+struct metrics_config {
+	char *path;
+	bool emit_id;
+	/* `"key":"value"` pairs, already JSON text, or NULL */
+	char *properties_json;
+};
+
+extern const struct machine_config machine_config_default;
+
+/* Applies @update to @config if the result is valid; otherwise leaves it. */
+int machine_config_update(struct machine_config *config,
+			  const struct machine_update *update,
+			  struct error *err) must_check;
+
+/* Frees the strings; the struct may be reused after zeroing. */
+void boot_source_config_release(struct boot_source_config *config);
+void drive_config_release(struct drive_config *config);
+void drive_update_release(struct drive_update *update);
+void log_config_release(struct log_config *config);
+void metrics_config_release(struct metrics_config *config);
+
+#endif

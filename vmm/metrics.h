@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Counters, and the JSON line they are written as (one object per flush).
+ *
+ * A module owns a struct of counters and adds to it from any thread. Most
+ * values are written as the difference since the last successful flush;
+ * "stored" ones (latencies, start-up times) as they are. The names, their order
+ * and where each value lives are one const table in metrics.c.
+ */
+#ifndef EMBER_METRICS_H
+#define EMBER_METRICS_H
+
+#include "vmm/config.h"
+
+#include <stdatomic.h>
+
+/* A counter written as the difference since the last flush. */
+struct metric {
+	_Atomic uint64_t value;
+	uint64_t flushed; /* loop thread only */
+};
+
+/* A value written as it is. */
+struct metric_store {
+	_Atomic uint64_t value;
+};
+
+/* Latencies in microseconds since the last flush. */
+struct metric_agg {
+	_Atomic uint64_t min_us, max_us; /* since the start */
+	struct metric sum_us;
+};
+
+struct api_server_metrics {
+	struct metric_store process_startup_time_us;
+	struct metric_store process_startup_time_cpu_us;
+};
+
+struct block_metrics {
+	struct metric activate_fails, cfg_fails, no_avail_buffer, event_fails,
+		execute_fails, invalid_reqs_count, flush_count,
+		queue_event_count, rate_limiter_event_count, update_count,
+		update_fails, read_bytes, write_bytes, read_count, write_count,
+		rate_limiter_throttled_events, io_engine_throttled_events,
+		remaining_reqs_count;
+	struct metric_agg read_agg, write_agg;
+};
+
+struct get_api_metrics {
+	struct metric instance_info_count, machine_cfg_count, mmds_count,
+		vmm_version_count, hotplug_memory_count;
+};
+
+struct request_metric {
+	struct metric count, fails;
+};
+
+struct put_api_metrics {
+	struct request_metric actions, boot_source, drive, logger, machine_cfg,
+		cpu_cfg, metrics, network, mmds, vsock, pmem, serial,
+		hotplug_memory;
+};
+
+struct patch_api_metrics {
+	struct request_metric drive, network, machine_cfg, mmds, hotplug_memory,
+		pmem;
+};
+
+struct i8042_metrics {
+	struct metric error_count, missed_read_count, missed_write_count,
+		read_count, reset_count, write_count;
+};
+
+struct uart_metrics {
+	struct metric error_count, flush_count, missed_read_count,
+		missed_write_count, read_count, write_count,
+		rate_limiter_dropped_bytes;
+};
+
+struct latency_metrics {
+	struct metric_store full_create_snapshot, diff_create_snapshot,
+		load_snapshot, pause_vm, resume_vm, vmm_full_create_snapshot,
+		vmm_diff_create_snapshot, vmm_load_snapshot, vmm_pause_vm,
+		vmm_resume_vm;
+};
+
+struct logger_metrics {
+	struct metric missed_metrics_count, metrics_fails, missed_log_count,
+		rate_limited_log_count;
+};
+
+struct signal_metrics {
+	struct metric_store sigbus, sigsegv, sigxfsz, sigxcpu, sigpipe, sighup,
+		sigill;
+};
+
+struct vcpu_metrics {
+	struct metric exit_io_in, exit_io_out, exit_mmio_read, exit_mmio_write,
+		failures, kvmclock_ctrl_fails;
+	struct metric_agg exit_io_in_agg, exit_io_out_agg, exit_mmio_read_agg,
+		exit_mmio_write_agg;
+};
+
+struct interrupt_metrics {
+	struct metric triggers, config_updates;
+};
+
+#define METRICS_DEVICES_MAX 32
+
+/* One device's own section, `block_<id>`; also summed into `block`. */
+struct metrics_device {
+	char key[80];
+	struct block_metrics *block;
+};
+
+struct metrics {
+	struct api_server_metrics api_server;
+	struct metric deprecated_http_api_calls;
+	struct get_api_metrics get_api;
+	struct put_api_metrics put_api;
+	struct patch_api_metrics patch_api;
+	struct i8042_metrics i8042;
+	struct uart_metrics uart;
+	struct latency_metrics latencies_us;
+	struct logger_metrics logger;
+	struct metric_store seccomp_num_faults;
+	struct signal_metrics signals;
+	struct vcpu_metrics vcpu;
+	struct metric_store vmm_panic_count;
+	struct interrupt_metrics interrupts;
+
+	struct metrics_device devices[METRICS_DEVICES_MAX];
+	size_t device_count;
+
+	/* private to metrics.c */
+	int fd; /* -1 until configured */
+	bool configured, emit_id;
+	char id[65];
+	char *properties_json;
+};
+
+static inline void metric_add(struct metric *metric, uint64_t n)
+{
+	atomic_fetch_add_explicit(&metric->value, n, memory_order_relaxed);
+}
+
+static inline void metric_inc(struct metric *metric)
+{
+	metric_add(metric, 1);
+}
+
+static inline void metric_set(struct metric_store *store, uint64_t value)
+{
+	atomic_store_explicit(&store->value, value, memory_order_relaxed);
+}
+
+void metric_agg_record(struct metric_agg *agg, uint64_t us);
+
+void metrics_init(struct metrics *metrics, const char *id);
+void metrics_release(struct metrics *metrics);
+
+/* Opens the target (once: a second call is refused). Loop thread. */
+int metrics_configure(struct metrics *metrics, struct metrics_config *config,
+		      struct error *err) must_check;
+
+/* Writes one line. 0 also when no target is set; -errno otherwise (counted as
+ * missed; the counters keep their differences). Loop thread. */
+int metrics_flush(struct metrics *metrics) must_check;
+
+/* Adds `block_<id>`; replaces one of the same id. -ENOSPC when full. */
+int metrics_add_block(struct metrics *metrics, const char *id,
+		      struct block_metrics *block) must_check;
+void metrics_remove_block(struct metrics *metrics,
+			  const struct block_metrics *block);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The microVM's life: configured -> running <-> paused -> stopped.
+ *
+ * Everything a client can ask for is a struct vmm_action. Actions run one at a
+ * time on the loop thread (vmm_act); the API thread hands them over with
+ * vmm_submit and waits. Which states an action is legal in travels with it:
+ * the router's table says it, vmm_act enforces it.
+ */
+#ifndef EMBER_VMM_H
+#define EMBER_VMM_H
+
+#include "vmm/config.h"
+#include "vmm/gmem.h"
+#include "vmm/loop.h"
+#include "vmm/metrics.h"
+
+#define VMM_VERSION "0.1.0"
+#define VMM_API_LEVEL "1.16.1" /* GET /version, vmm_version */
+
+enum vmm_state {
+	VMM_NOT_STARTED,
+	VMM_RUNNING,
+	VMM_PAUSED,
+};
+
+/* When an action is legal. */
+enum vmm_when {
+	VMM_PRE_BOOT = 1,
+	VMM_POST_BOOT = 2,
+	VMM_ALWAYS = 3,
+};
+
+struct vmm;
+
+/* What the API may look at, on the loop thread, during VMM_ACTION_VIEW. */
+struct vmm_view {
+	const char *id;
+	enum vmm_state state;
+	const struct machine_config *machine;
+	const struct boot_source_config *boot;
+	const struct drive_config *const *drives; /* root first */
+	size_t drive_count;
+};
+
+enum vmm_action_type {
+	VMM_ACTION_VIEW,
+	VMM_ACTION_SET_MACHINE,
+	VMM_ACTION_SET_BOOT_SOURCE,
+	VMM_ACTION_SET_DRIVE,
+	VMM_ACTION_UPDATE_DRIVE,
+	VMM_ACTION_SET_LOGGER,
+	VMM_ACTION_SET_METRICS,
+	VMM_ACTION_START,
+	VMM_ACTION_PAUSE,
+	VMM_ACTION_RESUME,
+	VMM_ACTION_FLUSH_METRICS,
+	VMM_ACTION_CTRL_ALT_DEL,
+};
+
+/* Strings inside stay the caller's until the action succeeded; the vmm then
+ * has taken those it needs and left NULL, so releasing after either is right. */
+struct vmm_action {
+	enum vmm_action_type type;
+	enum vmm_when when;
+	union {
+		struct {
+			void (*fn)(const struct vmm_view *view, void *arg);
+			void *arg;
+		} view;
+		struct machine_update machine;
+		struct boot_source_config boot;
+		struct drive_config drive;
+		struct drive_update drive_update;
+		struct log_config logger;
+		struct metrics_config metrics;
+	};
+};
+
+struct vmm_options {
+	const char *id; /* copied */
+	bool boot_timer;
+	enum gmem_backing memory_backing;
+	uint64_t start_time_us;	    /* 0: not given (--start-time-us) */
+	uint64_t start_time_cpu_us; /* 0: not given */
+	uint64_t parent_cpu_time_us;
+};
+
+int vmm_create(struct vmm **ret_vmm, struct loop *loop,
+	       const struct vmm_options *options, struct error *err) must_check;
+
+/* Stops vCPUs, flushes metrics, releases. Accepts NULL. */
+void vmm_destroy(struct vmm *vmm);
+
+/* Runs one action now. Thread: loop (or main before loop_run). Returns 0 or
+ * -errno with the fault message in @err. */
+int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
+	must_check;
+
+/* The same from another thread; -ESHUTDOWN when the VM is going away. */
+int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
+	must_check;
+
+/* Counters of this microVM; any thread may add to them. */
+struct metrics *vmm_metrics(struct vmm *vmm);
+
+/* Exit code of the process once loop_run has returned. */
+int vmm_exit_code(const struct vmm *vmm);
+
+/* Ends the process in order: any thread, the first call's code counts. */
+void vmm_stop(struct vmm *vmm, int exit_code, const char *reason);
+
+#endif
