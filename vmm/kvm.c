@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/kvm.h"
+
+#include "vmm/gmem.h"
+#include "vmm/memmap_x86.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* A signal may interrupt the creation of a VM; the kernel then wants us to
+ * try again, but not for ever. */
+#define CREATE_VM_ATTEMPTS 5
+
+static const struct {
+	long cap;
+	const char *name;
+} required_caps[] = {
+    {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+    {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+    {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+    {KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
+    {KVM_CAP_SET_IDENTITY_MAP_ADDR, "KVM_CAP_SET_IDENTITY_MAP_ADDR"},
+    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+    {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+    {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+    {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
+    {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
+    {KVM_CAP_XCRS, "KVM_CAP_XCRS"},
+    {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
+    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+};
+
+void kvm_init(struct kvm *kvm)
+{
+	*kvm = (struct kvm){.fd = -1, .vm_fd = -1};
+}
+
+void kvm_close(struct kvm *kvm)
+{
+	close_fd(&kvm->vm_fd);
+	close_fd(&kvm->fd);
+	free(kvm->cpuid);
+	kvm_init(kvm);
+}
+
+static int check_host(const struct kvm *kvm, struct error *err)
+{
+	int version = ioctl(kvm->fd, KVM_GET_API_VERSION, 0);
+
+	if (version != KVM_API_VERSION)
+		return error_set(err, ENOTSUP, "KVM API version is %d, need %d",
+				 version, KVM_API_VERSION);
+	for (size_t i = 0; i < ARRAY_SIZE(required_caps); i++)
+		if (ioctl(kvm->fd, KVM_CHECK_EXTENSION, required_caps[i].cap) <=
+		    0)
+			return error_set(err, ENOTSUP,
+					 "This host's KVM lacks %s",
+					 required_caps[i].name);
+	return 0;
+}
+
+static int create_vm(const struct kvm *kvm)
+{
+	int fd = -1;
+
+	for (int i = 0; i < CREATE_VM_ATTEMPTS; i++) {
+		fd = ioctl(kvm->fd, KVM_CREATE_VM, 0);
+		if (fd >= 0 || errno != EINTR)
+			break;
+	}
+	return fd;
+}
+
+static int read_cpuid(struct kvm *kvm, struct error *err)
+{
+	kvm->cpuid =
+	    calloc(1, sizeof(*kvm->cpuid) + KVM_CPUID_ENTRIES_MAX *
+						sizeof(kvm->cpuid->entries[0]));
+	if (!kvm->cpuid)
+		return error_set_os(err, ENOMEM, "Could not read CPUID:");
+	kvm->cpuid->nent = KVM_CPUID_ENTRIES_MAX;
+	if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid))
+		return error_set_os(err, errno, "KVM_GET_SUPPORTED_CPUID:");
+	return 0;
+}
+
+static int open_checked(struct kvm *kvm, struct error *err)
+{
+	int run_size;
+	int ret;
+
+	kvm->fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm->fd < 0)
+		return error_set_os(err, errno, "Error opening /dev/kvm:");
+	ret = check_host(kvm, err);
+	if (ret)
+		return ret;
+	run_size = ioctl(kvm->fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (run_size < (int)sizeof(struct kvm_run))
+		return error_set(err, ENOTSUP,
+				 "KVM_GET_VCPU_MMAP_SIZE gave %d bytes",
+				 run_size);
+	kvm->run_size = (size_t)run_size;
+	kvm->vm_fd = create_vm(kvm);
+	if (kvm->vm_fd < 0)
+		return error_set_os(err, errno, "KVM_CREATE_VM:");
+	return read_cpuid(kvm, err);
+}
+
+int kvm_open(struct kvm *kvm, struct error *err)
+{
+	int ret;
+
+	kvm_init(kvm);
+	ret = open_checked(kvm, err);
+	if (ret)
+		kvm_close(kvm);
+	return ret;
+}
+
+int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
+		   struct error *err)
+{
+	/* A slot registered now would wait for an SRCU grace period. */
+	assert(!kvm->has_irqchip);
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+		struct kvm_userspace_memory_region slot = {
+		    .slot = (uint32_t)i,
+		    .flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		    .guest_phys_addr = region->gpa,
+		    .memory_size = region->len,
+		    .userspace_addr = (uintptr_t)region->hva,
+		};
+
+		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
+			return error_set_os(err, errno,
+					    "KVM_SET_USER_MEMORY_REGION of "
+					    "slot %zu:",
+					    i);
+	}
+	return 0;
+}
+
+static int create_pit(const struct kvm *kvm, struct error *err)
+{
+	/* Port 0x61 is answered by KVM then, not by an exit. */
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+
+	if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit))
+		return error_set_os(err, errno, "KVM_CREATE_PIT2:");
+	return 0;
+}
+
+int kvm_create_irqchip(struct kvm *kvm, bool with_pit, struct error *err)
+{
+	uint64_t identity_map = MEMMAP_KVM_IDENTITY_MAP;
+
+	if (ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map))
+		return error_set_os(err, errno, "KVM_SET_IDENTITY_MAP_ADDR:");
+	if (ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, MEMMAP_KVM_TSS))
+		return error_set_os(err, errno, "KVM_SET_TSS_ADDR:");
+	if (ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0))
+		return error_set_os(err, errno, "KVM_CREATE_IRQCHIP:");
+	kvm->has_irqchip = true;
+	return with_pit ? create_pit(kvm, err) : 0;
+}
+
+int kvm_create_vcpu(struct kvm *kvm, uint32_t id, struct error *err)
+{
+	int fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)id);
+
+	if (fd < 0)
+		return error_set_os(err, errno, "KVM_CREATE_VCPU %u:", id);
+	return fd;
+}
+
+int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
+		      struct error *err)
+{
+	struct kvm_ioeventfd event = {
+	    .datamatch = value,
+	    .addr = addr,
+	    .len = sizeof(uint32_t),
+	    .fd = fd,
+	    .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+
+	if (ioctl(kvm->vm_fd, KVM_IOEVENTFD, &event))
+		return error_set_os(
+		    err, errno, "KVM_IOEVENTFD at %#lx:", (unsigned long)addr);
+	return 0;
+}
+
+int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd, struct error *err)
+{
+	struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = gsi};
+
+	if (ioctl(kvm->vm_fd, KVM_IRQFD, &irqfd))
+		return error_set_os(err, errno, "KVM_IRQFD for GSI %u:", gsi);
+	return 0;
+}
