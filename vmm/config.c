@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/config.h"
+
+#include <errno.h>
+
+const struct machine_config machine_config_default = {
+    .vcpu_count = 1,
+    .mem_size_mib = 128,
+};
+
+/* What the machine would be after @update. */
+static struct machine_config updated(const struct machine_config *config,
+				     const struct machine_update *update)
+{
+	struct machine_config next = *config;
+
+	if (update->has_vcpu_count)
+		next.vcpu_count = update->values.vcpu_count;
+	if (update->has_mem_size_mib)
+		next.mem_size_mib = update->values.mem_size_mib;
+	if (update->has_smt)
+		next.smt = update->values.smt;
+	if (update->has_track_dirty_pages)
+		next.track_dirty_pages = update->values.track_dirty_pages;
+	if (update->has_huge_pages)
+		next.huge_pages = update->values.huge_pages;
+	if (update->has_cpu_template)
+		next.cpu_template = update->values.cpu_template;
+	return next;
+}
+
+static bool vcpu_count_valid(const struct machine_config *config)
+{
+	if (config->vcpu_count == 0 || config->vcpu_count > CONFIG_VCPUS_MAX)
+		return false;
+	return !config->smt || config->vcpu_count == 1 ||
+	       config->vcpu_count % 2 == 0;
+}
+
+static bool mem_size_valid(const struct machine_config *config)
+{
+	if (config->mem_size_mib == 0)
+		return false;
+	return config->huge_pages == HUGE_PAGES_NONE ||
+	       config->mem_size_mib % 2 == 0;
+}
+
+int machine_config_update(struct machine_config *config,
+			  const struct machine_update *update,
+			  struct error *err)
+{
+	struct machine_config next = updated(config, update);
+
+	if (!vcpu_count_valid(&next))
+		return error_set(err, EINVAL,
+				 "The number of vCPUs must be greater than 0, "
+				 "less than 32 and must be 1 or an even number "
+				 "if SMT is enabled.");
+	if (!mem_size_valid(&next))
+		return error_set(err, EINVAL,
+				 "The memory size (MiB) is either 0, or not a "
+				 "multiple of the configured page size.");
+	*config = next;
+	return 0;
+}
+
+void boot_source_config_release(struct boot_source_config *config)
+{
+	free(config->kernel_image_path);
+	free(config->initrd_path);
+	free(config->boot_args);
+}
+
+void drive_config_release(struct drive_config *config)
+{
+	free(config->drive_id);
+	free(config->path_on_host);
+	free(config->partuuid);
+	free(config->socket);
+}
+
+void drive_update_release(struct drive_update *update)
+{
+	free(update->drive_id);
+	free(update->path_on_host);
+}
+
+void log_config_release(struct log_config *config)
+{
+	free(config->path);
+	free(config->module);
+}
+
+void metrics_config_release(struct metrics_config *config)
+{
+	free(config->path);
+	free(config->properties_json);
+}

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include "virtio/mmio.h"
+#include "vmm/acpi_power.h"
+#include "vmm/boot_timer.h"
+#include "vmm/i8042.h"
+#include "vmm/kvm.h"
+#include "vmm/log.h"
+#include "vmm/serial.h"
+#include "vmm/vcpu.h"
+#include "vmm/vcpu_x86.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* How long a vCPU may take to leave the guest. */
+#define PAUSE_TIMEOUT_NS UINT64_C(30000000000)
+
+#define DEVICES_MAX (IRQ_GSI_LAST_DEVICE - IRQ_GSI_FIRST_DEVICE + 1)
+
+struct machine {
+	struct kvm kvm;
+	struct gmem *mem;
+	struct bus pio, mmio;
+	struct irq_pool gsis;
+	struct loop *loop;
+	struct machine_events events;
+	struct vcpu_metrics *vcpu_metrics;
+
+	struct serial *serial;
+	struct i8042 *i8042;
+	struct irq_line serial_irq, i8042_irq;
+	struct acpi_power power;
+	struct boot_timer boot_timer;
+
+	struct virtio_mmio *virtio[DEVICES_MAX];
+	size_t virtio_count;
+
+	struct vcpu_machine vcpu_machine;
+	struct vcpu *vcpus[CONFIG_VCPUS_MAX];
+	size_t vcpu_count;
+};
+
+int machine_create(struct machine **ret_machine, struct error *err)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+	int ret;
+
+	if (!machine)
+		return error_set_os(err, ENOMEM, "Cannot create the machine:");
+	machine->serial_irq.fd = machine->i8042_irq.fd = -1;
+	machine->gsis.next = IRQ_GSI_FIRST_DEVICE;
+	ret = kvm_open(&machine->kvm, err);
+	if (ret) {
+		machine_destroy(machine);
+		return ret;
+	}
+	*ret_machine = machine;
+	return 0;
+}
+
+void machine_destroy(struct machine *machine)
+{
+	if (!machine)
+		return;
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_destroy(machine->vcpus[i]);
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		virtio_mmio_destroy(machine->virtio[i]);
+	serial_destroy(machine->serial);
+	i8042_destroy(machine->i8042);
+	irq_line_close(&machine->serial_irq);
+	irq_line_close(&machine->i8042_irq);
+	kvm_close(&machine->kvm);
+	gmem_destroy(machine->mem);
+	free(machine);
+}
+
+/* -------------------------------------------------- events from vCPU threads
+ */
+
+static void on_keyboard_reset(void *arg)
+{
+	struct machine *machine = arg;
+
+	machine->events.power_off(machine->events.arg,
+				  "the guest reset the machine (i8042)");
+}
+
+static void on_acpi_reset(void *arg)
+{
+	struct machine *machine = arg;
+
+	machine->events.power_off(machine->events.arg,
+				  "the guest reset the machine (ACPI)");
+}
+
+static void on_acpi_power_off(void *arg)
+{
+	struct machine *machine = arg;
+
+	machine->events.power_off(machine->events.arg,
+				  "the guest powered off (ACPI S5)");
+}
+
+/* ----------------------------------------------------------- building blocks
+ */
+
+static enum gmem_pages pages_of(enum huge_pages pages)
+{
+	switch (pages) {
+	case HUGE_PAGES_TRANSPARENT:
+		return GMEM_PAGES_TRANSPARENT;
+	case HUGE_PAGES_2M:
+		return GMEM_PAGES_2M;
+	case HUGE_PAGES_NONE:
+	default:
+		return GMEM_PAGES_4K;
+	}
+}
+
+static int build_memory(struct machine *machine,
+			const struct machine_request *request,
+			struct error *err)
+{
+	const struct machine_config *config = request->config;
+	struct gmem_range ranges[2];
+	int count;
+	int ret;
+
+	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
+		    ? boot_ram_layout(MIB(config->mem_size_mib), ranges)
+		    : -EINVAL;
+	if (count < 0)
+		return error_set_os(err, ENOMEM,
+				    "Invalid Memory Configuration: Cannot "
+				    "create mmap region:");
+	ret = gmem_create(&machine->mem, ranges, (size_t)count,
+			  request->backing, pages_of(config->huge_pages), err);
+	if (ret) {
+		error_prefix(err, "Invalid Memory Configuration: ");
+		return ret;
+	}
+	if (config->track_dirty_pages) {
+		ret = gmem_track_dirty(machine->mem);
+		if (ret)
+			return error_set_os(err, -ret,
+					    "Cannot track dirty pages:");
+	}
+	return kvm_set_memory(&machine->kvm, machine->mem,
+			      config->track_dirty_pages, err);
+}
+
+/*
+ * What takes away the guest's replacement for the PIT: without kvmclock there
+ * is no known TSC frequency, without a TSC deadline timer the LAPIC timer has
+ * to be calibrated, without ACPI the kernel insists on checking IRQ 0.
+ */
+static const char *const pit_words[] = {
+    "acpi=off",
+    "noapic",
+    "nolapic",
+    "no-kvmclock",
+    "notsc",
+    "nolapic_timer",
+    "lapic=notscdeadline",
+    "clocksource=pit",
+    "clocksource=jiffies",
+};
+
+static bool needs_pit(const struct cmdline *cmdline)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(pit_words); i++)
+		if (cmdline_has(cmdline, pit_words[i]))
+			return true;
+	return false;
+}
+
+static int build_vcpus(struct machine *machine,
+		       const struct machine_request *request, struct error *err)
+{
+	machine->vcpu_machine = (struct vcpu_machine){
+	    .pio = &machine->pio,
+	    .mmio = &machine->mmio,
+	    .metrics = &request->metrics->vcpu,
+	    .failed = request->events.failed,
+	    .stopped = request->events.power_off,
+	    .arg = request->events.arg,
+	};
+	for (uint32_t i = 0; i < request->config->vcpu_count; i++) {
+		int ret = vcpu_create(&machine->vcpus[i], &machine->kvm, i,
+				      &machine->vcpu_machine, err);
+
+		if (ret)
+			return ret;
+		machine->vcpu_count++;
+	}
+	return 0;
+}
+
+static int build_serial(struct machine *machine,
+			const struct machine_request *request,
+			struct error *err)
+{
+	int ret = irq_line_open(&machine->serial_irq, &machine->kvm,
+				IRQ_GSI_SERIAL, err);
+
+	if (ret)
+		return ret;
+	ret = serial_create(&machine->serial, STDOUT_FILENO,
+			    &request->metrics->uart);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot create COM1:");
+	serial_set_irq(machine->serial, &machine->serial_irq);
+	ret = serial_attach_input(machine->serial, request->loop, STDIN_FILENO);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot read standard input:");
+	return 0;
+}
+
+static int build_keyboard(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err)
+{
+	int ret = irq_line_open(&machine->i8042_irq, &machine->kvm,
+				IRQ_GSI_I8042, err);
+
+	if (ret)
+		return ret;
+	ret = i8042_create(&machine->i8042, on_keyboard_reset, machine,
+			   &request->metrics->i8042);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot create the i8042:");
+	i8042_set_irq(machine->i8042, &machine->i8042_irq);
+	return 0;
+}
+
+static int build_buses(struct machine *machine, bool boot_timer,
+		       struct error *err)
+{
+	const struct bus_range ports[] = {
+	    {"i8042", I8042_PORT, I8042_PORT_COUNT, &i8042_bus_ops,
+	     machine->i8042},
+	    {"serial", SERIAL_PORT, SERIAL_PORT_COUNT, &serial_bus_ops,
+	     machine->serial},
+	    {"acpi_power", ACPI_POWER_PORT, ACPI_POWER_PORT_COUNT,
+	     &acpi_power_bus_ops, &machine->power},
+	};
+	const struct bus_range timer = {
+	    "boot_timer",	 BOOT_TIMER_BASE,      BOOT_TIMER_LEN,
+	    &boot_timer_bus_ops, &machine->boot_timer,
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ports) && !ret; i++)
+		ret = bus_add(&machine->pio, &ports[i]);
+	if (!ret && boot_timer)
+		ret = bus_add(&machine->mmio, &timer);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot lay out the buses:");
+	return 0;
+}
+
+static int attach_device(struct machine *machine,
+			 const struct machine_request *request,
+			 struct virtio_device *dev, struct error *err)
+{
+	uint64_t base =
+	    MEMMAP_MMIO_VIRTIO + machine->virtio_count * VIRTIO_MMIO_WINDOW;
+	struct virtio_mmio *mmio;
+	uint32_t gsi;
+	int ret = irq_pool_take(&machine->gsis, &gsi, err);
+
+	if (ret)
+		return ret;
+	ret = virtio_mmio_create(&mmio, dev, base, gsi);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot create a transport:");
+	machine->virtio[machine->virtio_count++] = mmio;
+	ret = virtio_mmio_attach(mmio, &machine->kvm, &machine->mmio,
+				 request->loop, machine->mem, err);
+	if (ret)
+		return ret;
+	return cmdline_append(request->cmdline, err,
+			      "virtio_mmio.device=4K@0x%lx:%u",
+			      (unsigned long)base, gsi);
+}
+
+static int build_devices(struct machine *machine,
+			 const struct machine_request *request,
+			 struct error *err)
+{
+	int ret = build_serial(machine, request, err);
+
+	if (!ret)
+		ret = build_keyboard(machine, request, err);
+	if (!ret)
+		ret = build_buses(machine, request->boot_timer, err);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < request->device_count; i++) {
+		ret = attach_device(machine, request, request->devices[i], err);
+		if (ret) {
+			error_prefix(err, "Could not attach device: ");
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static int load_kernel(struct machine *machine,
+		       const struct machine_request *request,
+		       struct boot_entry *ret_entry, struct error *err)
+{
+	struct boot_device devices[DEVICES_MAX];
+	struct boot_request boot = {
+	    .mem = machine->mem,
+	    .kernel_fd = request->kernel_fd,
+	    .initrd_fd = request->initrd_fd,
+	    .cmdline = request->cmdline->text,
+	    .vcpu_count = (uint32_t)machine->vcpu_count,
+	    .devices = devices,
+	    .device_count = machine->virtio_count,
+	};
+
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		devices[i] = (struct boot_device){
+		    .base = virtio_mmio_base(machine->virtio[i]),
+		    .gsi = virtio_mmio_gsi(machine->virtio[i]),
+		};
+	return boot_load(&boot, ret_entry, err);
+}
+
+static int setup_vcpus(struct machine *machine,
+		       const struct machine_config *config,
+		       const struct boot_entry *entry, struct error *err)
+{
+	const struct cpu_topology topology = {
+	    .vcpu_count = (uint32_t)config->vcpu_count,
+	    .smt = config->smt,
+	};
+
+	for (size_t i = 0; i < machine->vcpu_count; i++) {
+		int ret = vcpu_x86_setup(machine->vcpus[i], &machine->kvm,
+					 &topology, entry, err);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---------------------------------------------------------------- life cycle
+ */
+
+int machine_build(struct machine *machine,
+		  const struct machine_request *request, struct error *err)
+{
+	struct boot_entry entry;
+	int ret;
+
+	machine->loop = request->loop;
+	machine->events = request->events;
+	machine->vcpu_metrics = &request->metrics->vcpu;
+	machine->power = (struct acpi_power){
+	    .power_off = on_acpi_power_off,
+	    .reset = on_acpi_reset,
+	    .arg = machine,
+	};
+	boot_timer_start(&machine->boot_timer);
+
+	/* Memory slots before anything that lives on a KVM bus: law 1. */
+	ret = build_memory(machine, request, err);
+	if (ret)
+		return ret;
+	ret =
+	    kvm_create_irqchip(&machine->kvm, needs_pit(request->cmdline), err);
+	if (ret)
+		return ret;
+	ret = build_vcpus(machine, request, err);
+	if (ret)
+		return ret;
+	ret = build_devices(machine, request, err);
+	if (ret)
+		return ret;
+	ret = load_kernel(machine, request, &entry, err);
+	if (ret)
+		return ret;
+	return setup_vcpus(machine, request->config, &entry, err);
+}
+
+int machine_run(struct machine *machine, struct error *err)
+{
+	for (size_t i = 0; i < machine->vcpu_count; i++) {
+		int ret = vcpu_start(machine->vcpus[i], err);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Tells guests with kvmclock that they were stopped, so that their watchdogs
+ * don't take the gap for a lockup. Others (EINVAL) need no telling. */
+static void mark_clock_stopped(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		if (ioctl(vcpu_fd(machine->vcpus[i]), KVM_KVMCLOCK_CTRL, 0) &&
+		    errno != EINVAL)
+			metric_inc(&machine->vcpu_metrics->kvmclock_ctrl_fails);
+}
+
+int machine_pause(struct machine *machine, struct error *err)
+{
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_request_pause(machine->vcpus[i]);
+	for (size_t i = 0; i < machine->vcpu_count; i++) {
+		if (vcpu_wait_paused(machine->vcpus[i], PAUSE_TIMEOUT_NS) == 0)
+			continue;
+		for (size_t j = 0; j < machine->vcpu_count; j++)
+			vcpu_resume(machine->vcpus[j]);
+		return error_set(err, ETIMEDOUT,
+				 "vCPU %zu did not pause within 30 s", i);
+	}
+	mark_clock_stopped(machine);
+	loop_enable_devices(machine->loop, false);
+	return 0;
+}
+
+void machine_resume(struct machine *machine)
+{
+	loop_enable_devices(machine->loop, true);
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_resume(machine->vcpus[i]);
+}
+
+int machine_ctrl_alt_del(struct machine *machine)
+{
+	return i8042_ctrl_alt_del(machine->i8042);
+}

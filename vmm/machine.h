@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine: KVM objects, guest memory, buses, devices and vCPUs, put
+ * together in the order that design law 1 asks for. vmm.c decides when; this
+ * module knows how. A machine that could not be built is taken apart again and
+ * leaves nothing behind.
+ *
+ * Thread: loop.
+ */
+#ifndef EMBER_MACHINE_H
+#define EMBER_MACHINE_H
+
+#include "vmm/cmdline.h"
+#include "vmm/config.h"
+#include "vmm/gmem.h"
+#include "vmm/loop.h"
+#include "vmm/metrics.h"
+
+struct machine;
+struct virtio_device;
+
+/* What the guest or KVM may do to the machine. Called on vCPU threads. */
+struct machine_events {
+	void (*power_off)(void *arg, const char *reason);
+	void (*failed)(void *arg, const char *reason);
+	void *arg;
+};
+
+struct machine_request {
+	const struct machine_config *config;
+	enum gmem_backing backing;
+	bool boot_timer;
+	int kernel_fd; /* borrowed */
+	int initrd_fd; /* borrowed; -1: none */
+	/* The client's part; device announcements are appended. */
+	struct cmdline *cmdline;
+	/* Borrowed: they outlive the machine. In the order the guest shall
+	 * find them. */
+	struct virtio_device *const *devices;
+	size_t device_count;
+	struct loop *loop;
+	struct metrics *metrics;
+	struct machine_events events;
+};
+
+/* Opens KVM and creates the empty VM ahead of time, so that machine_build does
+ * not have to: the part that needs no configuration. */
+int machine_create(struct machine **ret_machine, struct error *err) must_check;
+
+/* Builds everything and loads the kernel. On failure only machine_destroy may
+ * follow. */
+int machine_build(struct machine *machine,
+		  const struct machine_request *request,
+		  struct error *err) must_check;
+
+/* Starts every vCPU thread. */
+int machine_run(struct machine *machine, struct error *err) must_check;
+
+/* Gets every vCPU out of the guest and silences the devices; -ETIMEDOUT when a
+ * vCPU does not answer (it is resumed then). */
+int machine_pause(struct machine *machine, struct error *err) must_check;
+void machine_resume(struct machine *machine);
+
+int machine_ctrl_alt_del(struct machine *machine) must_check;
+
+/* Stops vCPUs and releases all. Accepts NULL and half-built machines. */
+void machine_destroy(struct machine *machine);
+
+#endif
