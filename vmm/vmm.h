@@ -59,7 +59,8 @@ enum vmm_action_type {
 };
 
 /* Strings inside stay the caller's until the action succeeded; the vmm then
- * has taken those it needs and left NULL, so releasing after either is right. */
+ * has taken those it needs and left NULL, so releasing after either is right.
+ */
 struct vmm_action {
 	enum vmm_action_type type;
 	enum vmm_when when;
@@ -94,12 +95,12 @@ void vmm_destroy(struct vmm *vmm);
 
 /* Runs one action now. Thread: loop (or main before loop_run). Returns 0 or
  * -errno with the fault message in @err. */
-int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
-	must_check;
+int vmm_act(struct vmm *vmm, struct vmm_action *action,
+	    struct error *err) must_check;
 
 /* The same from another thread; -ESHUTDOWN when the VM is going away. */
-int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
-	must_check;
+int vmm_submit(struct vmm *vmm, struct vmm_action *action,
+	       struct error *err) must_check;
 
 /* Counters of this microVM; any thread may add to them. */
 struct metrics *vmm_metrics(struct vmm *vmm);

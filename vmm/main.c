@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ember: argv, log, microVM, API, loop, exit code. What happens in between is
+ * in vmm.c (life cycle), machine.c (the machine) and loop.c (the main loop).
+ */
+#include "api/server.h"
+#include "vmm/log.h"
+#include "vmm/options.h"
+#include "vmm/serial.h"
+#include "vmm/signals.h"
+#include "vmm/vcpu.h"
+#include "vmm/vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	EXIT_BAD_CONFIGURATION = 152,
+	EXIT_BAD_ARGUMENTS = 153,
+};
+
+/*
+ * A descriptor table that grows while threads share it waits for an RCU grace
+ * period, milliseconds long. Grown here, before there are threads, it is free.
+ */
+static void grow_fd_table(void)
+{
+	enum { ENOUGH_FOR_ALL_DEVICES = 511 };
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, ENOUGH_FOR_ALL_DEVICES);
+
+	close_fd(&fd);
+}
+
+/* The guest's serial output must not stall on whoever reads ours. */
+static void unblock_stdout(void)
+{
+	int flags = fcntl(STDOUT_FILENO, F_GETFL);
+
+	if (flags >= 0)
+		fcntl(STDOUT_FILENO, F_SETFL, flags | O_NONBLOCK);
+}
+
+static void print_information(const struct options *options)
+{
+	if (options->help)
+		options_print_help(stdout);
+	else
+		printf("Ember v" VMM_VERSION "\nFirecracker v" VMM_API_LEVEL
+		       "\n\n");
+}
+
+static int refuse_arguments(const struct error *err)
+{
+	log_error("Arguments parsing error: %s", err->text);
+	fprintf(stderr,
+		"Arguments parsing error: %s \n\nFor more information try "
+		"--help.\n",
+		err->text);
+	return EXIT_BAD_ARGUMENTS;
+}
+
+static int configure_log(const struct options *options, struct error *err)
+{
+	struct log_config config = {
+	    .level = LOG_LEVEL_INFO,
+	    .show_level = options->show_level,
+	    .show_origin = options->show_log_origin,
+	};
+	int ret;
+
+	log_set_id(options->id);
+	if (options->level && !log_level_parse(options->level, &config.level))
+		return error_set(err, EINVAL, "Invalid LevelFilter: %s",
+				 options->level);
+	config.path = options->log_path ? strdup(options->log_path) : NULL;
+	config.module = options->module ? strdup(options->module) : NULL;
+	ret = log_configure(&config, err);
+	log_config_release(&config);
+	return ret;
+}
+
+static int configure_metrics(struct vmm *vmm, const char *path,
+			     struct error *err)
+{
+	struct vmm_action action = {
+	    .type = VMM_ACTION_SET_METRICS,
+	    .when = VMM_ALWAYS,
+	};
+	int ret;
+
+	if (!path)
+		return 0;
+	action.metrics.path = strdup(path);
+	ret = vmm_act(vmm, &action, err);
+	metrics_config_release(&action.metrics);
+	return ret;
+}
+
+static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
+		      const struct options *options, struct error *err)
+{
+	const struct vmm_options vmm_options = {
+	    .id = options->id,
+	    .boot_timer = options->boot_timer,
+	    .memory_backing = strcmp(options->memory_backing, "memfd") == 0
+				  ? GMEM_MEMFD
+				  : GMEM_ANONYMOUS,
+	    .start_time_us = options->start_time_us,
+	    .start_time_cpu_us = options->start_time_cpu_us,
+	    .parent_cpu_time_us = options->parent_cpu_time_us,
+	};
+
+	return vmm_create(ret_vmm, loop, &vmm_options, err);
+}
+
+/* Everything that has to be there before the loop runs. */
+static int set_up(struct vmm *vmm, struct loop *loop,
+		  const struct options *options, struct api_server **ret_server,
+		  struct error *err)
+{
+	const struct api_options api = {
+	    .socket_path = options->api_sock,
+	    .max_payload = options->max_payload,
+	};
+	int ret = configure_metrics(vmm, options->metrics_path, err);
+
+	if (!ret)
+		ret = signals_install(loop, vmm_metrics(vmm));
+	if (!ret)
+		ret = vcpu_install_kick_handler();
+	if (!ret && options->config_file)
+		ret = api_apply_config_file(vmm, options->config_file, err);
+	if (!ret && !options->no_api)
+		ret = api_server_start(ret_server, vmm, &api, err);
+	return ret;
+}
+
+static int serve(const struct options *options, struct error *err)
+{
+	struct api_server *server = NULL;
+	struct loop *loop = NULL;
+	struct vmm *vmm = NULL;
+	int exit_code = EXIT_FAILURE;
+	int ret = loop_create(&loop);
+
+	if (!ret)
+		ret = create_vmm(&vmm, loop, options, err);
+	if (!ret)
+		ret = set_up(vmm, loop, options, &server, err);
+	if (!ret)
+		ret = loop_run(loop);
+	if (!ret)
+		exit_code = vmm_exit_code(vmm);
+	else if (!err->code)
+		error_set_os(err, -ret, "Cannot run:");
+	api_server_stop(server);
+	vmm_destroy(vmm);
+	loop_destroy(loop);
+	return exit_code;
+}
+
+int main(int argc, char *argv[])
+{
+	struct options options;
+	struct error err = {0};
+	int exit_code;
+
+	if (options_parse(&options, argc, argv, &err) ||
+	    options_check_id(options.id, &err))
+		return refuse_arguments(&err);
+	if (options.help || options.version) {
+		print_information(&options);
+		return EXIT_SUCCESS;
+	}
+	grow_fd_table();
+	unblock_stdout();
+	if (configure_log(&options, &err)) {
+		fprintf(stderr, "Error: %s\n", err.text);
+		return EXIT_BAD_CONFIGURATION;
+	}
+	log_info("Running Firecracker v" VMM_API_LEVEL " (Ember v" VMM_VERSION
+		 ")");
+	exit_code = serve(&options, &err);
+	if (exit_code == EXIT_SUCCESS) {
+		log_info("Firecracker exiting successfully. exit_code=0");
+	} else {
+		if (err.code)
+			log_error("%s", err.text);
+		fprintf(stderr, "Error: %s\n", err.text);
+		log_error("Firecracker exiting with error. exit_code=%d",
+			  exit_code);
+	}
+	serial_restore_terminal();
+	return exit_code;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#define ID_LENGTH_MAX 64
+#define MAX_PAYLOAD_DEFAULT 51200
+
+enum kind {
+	KIND_SWITCH, /* bool */
+	KIND_TEXT,   /* const char * */
+	KIND_NUMBER, /* uint64_t */
+};
+
+struct option_row {
+	const char *name;
+	enum kind kind;
+	size_t offset;	   /* in struct options */
+	const char *needs; /* option that must be there too, or NULL */
+	const char *help;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const struct option_row rows[] = {
+    {"api-sock", KIND_TEXT, AT(api_sock), NULL,
+     "path of the API socket [/run/firecracker.socket]"},
+    {"boot-timer", KIND_SWITCH, AT(boot_timer), NULL,
+     "add the boot timer device"},
+    {"config-file", KIND_TEXT, AT(config_file), NULL,
+     "JSON file that configures the microVM, which is then started"},
+    {"help", KIND_SWITCH, AT(help), NULL, "print this text"},
+    {"http-api-max-payload-size", KIND_NUMBER, AT(max_payload), NULL,
+     "largest body of an API request in bytes [51200]"},
+    {"id", KIND_TEXT, AT(id), NULL, "name of the microVM [anonymous-instance]"},
+    {"level", KIND_TEXT, AT(level), NULL,
+     "log level: Off, Error, Warn, Info, Debug, Trace [Info]"},
+    {"log-path", KIND_TEXT, AT(log_path), NULL,
+     "file or FIFO for the log [standard output]"},
+    {"memory-backing", KIND_TEXT, AT(memory_backing), NULL,
+     "guest memory: anonymous or memfd [anonymous]"},
+    {"metrics-path", KIND_TEXT, AT(metrics_path), NULL,
+     "file or FIFO for metrics [none]"},
+    {"module", KIND_TEXT, AT(module), NULL,
+     "log only from source files whose path begins so"},
+    {"no-api", KIND_SWITCH, AT(no_api), "config-file",
+     "serve no API; needs --config-file"},
+    {"no-seccomp", KIND_SWITCH, AT(no_seccomp), NULL,
+     "install no system call filters"},
+    {"parent-cpu-time-us", KIND_NUMBER, AT(parent_cpu_time_us), NULL,
+     "CPU time the parent spent on the start, in microseconds"},
+    {"show-level", KIND_SWITCH, AT(show_level), NULL,
+     "put the level into log lines"},
+    {"show-log-origin", KIND_SWITCH, AT(show_log_origin), NULL,
+     "put source file and line into log lines"},
+    {"start-time-cpu-us", KIND_NUMBER, AT(start_time_cpu_us), NULL,
+     "process CPU clock at the start, in microseconds"},
+    {"start-time-us", KIND_NUMBER, AT(start_time_us), NULL,
+     "monotonic clock at the start, in microseconds"},
+    {"version", KIND_SWITCH, AT(version), NULL, "print the version"},
+};
+
+static const struct option_row *find(const char *argument)
+{
+	if (strcmp(argument, "-h") == 0)
+		argument = "--help";
+	if (strncmp(argument, "--", 2) != 0)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (strcmp(rows[i].name, argument + 2) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+static int parse_number(const char *text, uint64_t *ret)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return -EINVAL;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	return errno || *end ? -EINVAL : 0;
+}
+
+static int store(struct options *options, const struct option_row *row,
+		 const char *value, struct error *err)
+{
+	void *field = (char *)options + row->offset;
+
+	switch (row->kind) {
+	case KIND_SWITCH:
+		*(bool *)field = true;
+		return 0;
+	case KIND_TEXT:
+		*(const char **)field = value;
+		return 0;
+	case KIND_NUMBER:
+	default:
+		if (parse_number(value, field))
+			return error_set(err, EINVAL,
+					 "'%s' of argument '%s' is not a "
+					 "number.",
+					 value, row->name);
+		return 0;
+	}
+}
+
+/* Takes the arguments one by one; @seen has a flag per row. */
+static int parse_all(struct options *options, int argc, char *const argv[],
+		     bool *seen, struct error *err)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		const struct option_row *row = find(argv[i]);
+		const char *value = NULL;
+		int ret;
+
+		if (!row)
+			return error_set(
+			    err, EINVAL,
+			    "Found argument '%s' which wasn't "
+			    "expected, or isn't valid in this "
+			    "context.",
+			    argv[i] + (strncmp(argv[i], "--", 2) ? 0 : 2));
+		if (seen[row - rows])
+			return error_set(err, EINVAL,
+					 "The argument '%s' was provided more "
+					 "than once.",
+					 row->name);
+		seen[row - rows] = true;
+		if (row->kind != KIND_SWITCH) {
+			if (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0)
+				return error_set(err, EINVAL,
+						 "The argument '%s' requires "
+						 "a value, but none was "
+						 "supplied.",
+						 row->name);
+			value = argv[++i];
+		}
+		ret = store(options, row, value, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int check_needs(const bool *seen, struct error *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		size_t needed = 0;
+
+		if (!seen[i] || !rows[i].needs)
+			continue;
+		while (strcmp(rows[needed].name, rows[i].needs) != 0)
+			needed++;
+		if (!seen[needed])
+			return error_set(err, EINVAL,
+					 "Argument '%s' required, but not "
+					 "found.",
+					 rows[needed].name);
+	}
+	return 0;
+}
+
+static int set_backing(struct options *options, struct error *err)
+{
+	static const struct {
+		const char *name;
+		enum gmem_backing backing;
+	} backings[] = {
+	    {"anonymous", GMEM_ANONYMOUS},
+	    {"memfd", GMEM_MEMFD},
+	};
+
+	if (!options->memory_backing)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		if (strcmp(backings[i].name, options->memory_backing) != 0)
+			continue;
+		options->backing = backings[i].backing;
+		return 0;
+	}
+	return error_set(err, EINVAL,
+			 "'%s' of argument 'memory-backing' is neither "
+			 "anonymous nor memfd.",
+			 options->memory_backing);
+}
+
+/* --help and --version count wherever they stand, whatever else is wrong. */
+static bool wants_information(struct options *options, int argc,
+			      char *const argv[])
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			options->help = true;
+		if (!strcmp(argv[i], "--version"))
+			options->version = true;
+	}
+	return options->help || options->version;
+}
+
+int options_parse(struct options *options, int argc, char *const argv[],
+		  struct error *err)
+{
+	bool seen[ARRAY_SIZE(rows)] = {false};
+	int ret;
+
+	*options = (struct options){
+	    .api_sock = "/run/firecracker.socket",
+	    .id = "anonymous-instance",
+	    .max_payload = MAX_PAYLOAD_DEFAULT,
+	};
+	if (wants_information(options, argc, argv))
+		return 0;
+	ret = parse_all(options, argc, argv, seen, err);
+	if (!ret)
+		ret = check_needs(seen, err);
+	return ret ? ret : set_backing(options, err);
+}
+
+int options_check_id(const char *id, struct error *err)
+{
+	size_t len = strlen(id);
+
+	if (len == 0 || len > ID_LENGTH_MAX)
+		return error_set(err, EINVAL,
+				 "Invalid instance ID: Invalid len (%zu);  the "
+				 "length must be between 1 and 64",
+				 len);
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)id[i]) && id[i] != '-')
+			return error_set(err, EINVAL,
+					 "Invalid instance ID: Invalid char "
+					 "(%c) at position %zu",
+					 id[i], i);
+	return 0;
+}
+
+void options_print_help(FILE *out)
+{
+	fputs("ember: a microVM monitor\n\nUsage: ember [options]\n\n", out);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		fprintf(out, "  --%-26s %s\n", rows[i].name, rows[i].help);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: `--name value` pairs and switches in any order, each at
+ * most once; `--` ends them. The options are one const table, from which the
+ * help text is made too.
+ */
+#ifndef EMBER_OPTIONS_H
+#define EMBER_OPTIONS_H
+
+#include "vmm/error.h"
+#include "vmm/gmem.h"
+#include "vmm/log.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Strings point into argv. NULL or 0: not given. */
+struct options {
+	const char *api_sock;
+	const char *id;
+	const char *config_file;
+	const char *log_path;
+	const char *level;
+	const char *module;
+	const char *metrics_path;
+	bool no_api;
+	bool no_seccomp;
+	bool boot_timer;
+	bool show_level;
+	bool show_log_origin;
+	bool version;
+	bool help;
+	uint64_t max_payload;
+	uint64_t start_time_us;
+	uint64_t start_time_cpu_us;
+	uint64_t parent_cpu_time_us;
+	const char *memory_backing; /* as given; see backing */
+	enum gmem_backing backing;
+};
+
+/* Fills in @options with defaults and arguments. --help and --version end the
+ * checks. -EINVAL with the reason in @err. */
+int options_parse(struct options *options, int argc, char *const argv[],
+		  struct error *err) must_check;
+
+/* The instance id: 1 to 64 letters, digits and '-'. */
+int options_check_id(const char *id, struct error *err) must_check;
+
+void options_print_help(FILE *out);
+
+#endif

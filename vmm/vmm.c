@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * The vmm holds what the client configured, and once started a machine. Before
+ * the start actions only change the configuration (files are opened at once, so
+ * that a bad path is refused by the request that named it); the start builds a
+ * machine from it. If that fails the machine is thrown away, the configuration
+ * stays, and the client may mend it and try again.
+ *
+ * vCPU threads reach into this module in one place: vmm_stop, which notes the
+ * exit code and ends the loop.
+ */
+#include "vmm/vmm.h"
+
+#include "vmm/drives.h"
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define METRICS_PERIOD_NS UINT64_C(60000000000)
+#define ID_MAX 64
+
+/* exit_code while nobody has asked for the end. */
+#define EXIT_CODE_NONE (-1)
+
+struct vmm {
+	struct loop *loop;
+	struct vmm_options options;
+	char id[ID_MAX + 1];
+	enum vmm_state state;
+	_Atomic int exit_code;
+
+	struct machine_config machine_config;
+	struct boot_source_config boot;
+	int kernel_fd, initrd_fd; /* -1: not configured */
+	struct drives *drives;
+
+	struct machine *machine;
+	struct metrics metrics;
+	struct loop_timer metrics_timer;
+};
+
+/* ---------------------------------------------------------- end of the microVM
+ */
+
+void vmm_stop(struct vmm *vmm, int exit_code, const char *reason)
+{
+	int none = EXIT_CODE_NONE;
+
+	if (!atomic_compare_exchange_strong(&vmm->exit_code, &none, exit_code))
+		return;
+	log_info("Vmm is stopping: %s.", reason);
+	loop_stop(vmm->loop);
+}
+
+int vmm_exit_code(const struct vmm *vmm)
+{
+	int code = atomic_load(&vmm->exit_code);
+
+	return code == EXIT_CODE_NONE ? EXIT_SUCCESS : code;
+}
+
+static void on_power_off(void *arg, const char *reason)
+{
+	vmm_stop(arg, EXIT_SUCCESS, reason);
+}
+
+static void on_failure(void *arg, const char *reason)
+{
+	vmm_stop(arg, EXIT_FAILURE, reason);
+}
+
+/* -------------------------------------------------------------------- metrics
+ */
+
+static void flush_metrics(struct vmm *vmm)
+{
+	int ret = metrics_flush(&vmm->metrics);
+
+	if (ret)
+		log_error("Cannot write metrics: %s (os error %d)",
+			  os_error_text(-ret), -ret);
+}
+
+static void on_metrics_timer(struct loop_timer *timer)
+{
+	struct vmm *vmm = container_of(timer, struct vmm, metrics_timer);
+
+	flush_metrics(vmm);
+	loop_timer_arm(vmm->loop, timer, METRICS_PERIOD_NS);
+}
+
+struct metrics *vmm_metrics(struct vmm *vmm)
+{
+	return &vmm->metrics;
+}
+
+/* -------------------------------------------------------------- configuration
+ */
+
+static int act_view(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err)
+{
+	const struct drive_config *drives[CONFIG_DRIVES_MAX];
+	const struct vmm_view view = {
+	    .id = vmm->id,
+	    .state = vmm->state,
+	    .machine = &vmm->machine_config,
+	    .boot = &vmm->boot,
+	    .drives = drives,
+	    .drive_count = drives_count(vmm->drives),
+	};
+
+	(void)err;
+	for (size_t i = 0; i < view.drive_count; i++)
+		drives[i] = drives_config(vmm->drives, i);
+	action->view.fn(&view, action->view.arg);
+	return 0;
+}
+
+static int act_set_machine(struct vmm *vmm, struct vmm_action *action,
+			   struct error *err)
+{
+	return machine_config_update(&vmm->machine_config, &action->machine,
+				     err);
+}
+
+/* O_NONBLOCK: opening a FIFO must not wait for its writer. */
+static int open_boot_file(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The VM object needs no configuration: making it now takes it off the path of
+ * InstanceStart. A failure is reported there, when it matters. */
+static void prepare_machine(struct vmm *vmm)
+{
+	struct error ignored;
+
+	if (!vmm->machine && machine_create(&vmm->machine, &ignored))
+		vmm->machine = NULL;
+}
+
+static int act_set_boot_source(struct vmm *vmm, struct vmm_action *action,
+			       struct error *err)
+{
+	AUTO_CLOSE int kernel = open_boot_file(action->boot.kernel_image_path);
+	AUTO_CLOSE int initrd = -1;
+	struct cmdline unused;
+	int ret;
+
+	if (kernel < 0)
+		return error_set_os(err, -kernel,
+				    "The kernel file cannot be opened:");
+	if (action->boot.initrd_path) {
+		initrd = open_boot_file(action->boot.initrd_path);
+		if (initrd < 0)
+			return error_set_os(err, -initrd,
+					    "The initrd file cannot be opened "
+					    "due to invalid path or invalid "
+					    "permissions.");
+	}
+	ret = cmdline_init(&unused, action->boot.boot_args, err);
+	if (ret)
+		return ret;
+	close_fd(&vmm->kernel_fd);
+	close_fd(&vmm->initrd_fd);
+	vmm->kernel_fd = take_fd(&kernel);
+	vmm->initrd_fd = take_fd(&initrd);
+	boot_source_config_release(&vmm->boot);
+	vmm->boot = action->boot;
+	action->boot = (struct boot_source_config){0};
+	prepare_machine(vmm);
+	return 0;
+}
+
+static int act_set_drive(struct vmm *vmm, struct vmm_action *action,
+			 struct error *err)
+{
+	/* Hot-plug is a PCI matter, and there is no PCI here. */
+	if (vmm->state != VMM_NOT_STARTED)
+		return error_set(err, EPERM, "PCI is not enabled");
+	return drives_set(vmm->drives, &action->drive, err);
+}
+
+static int act_update_drive(struct vmm *vmm, struct vmm_action *action,
+			    struct error *err)
+{
+	return drives_update(vmm->drives, &action->drive_update, err);
+}
+
+static int act_set_logger(struct vmm *vmm, struct vmm_action *action,
+			  struct error *err)
+{
+	(void)vmm;
+	return log_configure(&action->logger, err);
+}
+
+static int act_set_metrics(struct vmm *vmm, struct vmm_action *action,
+			   struct error *err)
+{
+	return metrics_configure(&vmm->metrics, &action->metrics, err);
+}
+
+/* ---------------------------------------------------------- starting, pausing
+ */
+
+static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
+			struct error *err)
+{
+	int ret = cmdline_init(cmdline, vmm->boot.boot_args, err);
+
+	if (!ret)
+		ret = cmdline_append(cmdline, err, "pci=off");
+	if (!ret)
+		ret = drives_append_root(vmm->drives, cmdline, err);
+	return ret;
+}
+
+static int build_machine(struct vmm *vmm, struct error *err)
+{
+	struct virtio_device *devices[CONFIG_DRIVES_MAX];
+	struct cmdline cmdline;
+	const struct machine_request request = {
+	    .config = &vmm->machine_config,
+	    .backing = vmm->options.memory_backing,
+	    .boot_timer = vmm->options.boot_timer,
+	    .kernel_fd = vmm->kernel_fd,
+	    .initrd_fd = vmm->initrd_fd,
+	    .cmdline = &cmdline,
+	    .devices = devices,
+	    .device_count = drives_count(vmm->drives),
+	    .loop = vmm->loop,
+	    .metrics = &vmm->metrics,
+	    .events = {on_power_off, on_failure, vmm},
+	};
+	int ret;
+
+	if (vmm->machine_config.cpu_template != CPU_TEMPLATE_NONE)
+		return error_set(err, ENOTSUP,
+				 "The current CPU model is not permitted to "
+				 "apply the CPU template.");
+	for (size_t i = 0; i < request.device_count; i++)
+		devices[i] = drives_device(vmm->drives, i);
+	ret = make_cmdline(vmm, &cmdline, err);
+	if (ret)
+		return ret;
+	if (!vmm->machine) {
+		ret = machine_create(&vmm->machine, err);
+		if (ret)
+			return ret;
+	}
+	ret = machine_build(vmm->machine, &request, err);
+	if (ret)
+		return ret;
+	return machine_run(vmm->machine, err);
+}
+
+static int act_start(struct vmm *vmm, struct vmm_action *action,
+		     struct error *err)
+{
+	int ret;
+
+	(void)action;
+	if (vmm->kernel_fd < 0)
+		return error_set(err, EINVAL,
+				 "Cannot start microvm without kernel "
+				 "configuration.");
+	log_debug("event_start: build microvm for boot");
+	ret = build_machine(vmm, err);
+	if (ret) {
+		machine_destroy(take_ptr(vmm->machine));
+		return ret;
+	}
+	log_debug("event_end: build microvm for boot");
+	close_fd(&vmm->kernel_fd);
+	close_fd(&vmm->initrd_fd);
+	vmm->state = VMM_RUNNING;
+	flush_metrics(vmm);
+	loop_timer_arm(vmm->loop, &vmm->metrics_timer, METRICS_PERIOD_NS);
+	return 0;
+}
+
+static void record_latency(struct metric_store *store, const char *what,
+			   uint64_t start_ns)
+{
+	uint64_t us = (monotonic_ns() - start_ns) / 1000;
+
+	metric_set(store, us);
+	log_info("'%s' VMM action took %lu us.", what, (unsigned long)us);
+}
+
+static int act_pause(struct vmm *vmm, struct vmm_action *action,
+		     struct error *err)
+{
+	uint64_t start = monotonic_ns();
+	int ret;
+
+	(void)action;
+	if (vmm->state == VMM_PAUSED)
+		return 0;
+	ret = machine_pause(vmm->machine, err);
+	if (ret)
+		return ret;
+	vmm->state = VMM_PAUSED;
+	record_latency(&vmm->metrics.latencies_us.vmm_pause_vm, "pause vm",
+		       start);
+	return 0;
+}
+
+static int act_resume(struct vmm *vmm, struct vmm_action *action,
+		      struct error *err)
+{
+	uint64_t start = monotonic_ns();
+
+	(void)action;
+	(void)err;
+	if (vmm->state == VMM_RUNNING)
+		return 0;
+	machine_resume(vmm->machine);
+	vmm->state = VMM_RUNNING;
+	record_latency(&vmm->metrics.latencies_us.vmm_resume_vm, "resume vm",
+		       start);
+	return 0;
+}
+
+static int act_flush_metrics(struct vmm *vmm, struct vmm_action *action,
+			     struct error *err)
+{
+	int ret = metrics_flush(&vmm->metrics);
+
+	(void)action;
+	if (ret)
+		return error_set_os(err, -ret, "Cannot write metrics:");
+	return 0;
+}
+
+static int act_ctrl_alt_del(struct vmm *vmm, struct vmm_action *action,
+			    struct error *err)
+{
+	int ret = machine_ctrl_alt_del(vmm->machine);
+
+	(void)action;
+	if (ret)
+		return error_set_os(err, -ret, "The keyboard buffer is full:");
+	return 0;
+}
+
+/* -------------------------------------------------------------------- actions
+ */
+
+typedef int (*action_fn)(struct vmm *vmm, struct vmm_action *action,
+			 struct error *err);
+
+static const action_fn action_table[] = {
+    [VMM_ACTION_VIEW] = act_view,
+    [VMM_ACTION_SET_MACHINE] = act_set_machine,
+    [VMM_ACTION_SET_BOOT_SOURCE] = act_set_boot_source,
+    [VMM_ACTION_SET_DRIVE] = act_set_drive,
+    [VMM_ACTION_UPDATE_DRIVE] = act_update_drive,
+    [VMM_ACTION_SET_LOGGER] = act_set_logger,
+    [VMM_ACTION_SET_METRICS] = act_set_metrics,
+    [VMM_ACTION_START] = act_start,
+    [VMM_ACTION_PAUSE] = act_pause,
+    [VMM_ACTION_RESUME] = act_resume,
+    [VMM_ACTION_FLUSH_METRICS] = act_flush_metrics,
+    [VMM_ACTION_CTRL_ALT_DEL] = act_ctrl_alt_del,
+};
+
+int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
+{
+	bool started = vmm->state != VMM_NOT_STARTED;
+
+	if (!(action->when & (started ? VMM_POST_BOOT : VMM_PRE_BOOT)))
+		return error_set(err, EPERM,
+				 "The requested operation is not supported %s "
+				 "starting the microVM.",
+				 started ? "after" : "before");
+	return action_table[action->type](vmm, action, err);
+}
+
+struct submission {
+	struct vmm *vmm;
+	struct vmm_action *action;
+	struct error *err;
+	int ret;
+};
+
+static void run_submission(void *arg)
+{
+	struct submission *sub = arg;
+
+	sub->ret = vmm_act(sub->vmm, sub->action, sub->err);
+}
+
+int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
+{
+	struct submission sub = {vmm, action, err, 0};
+	int ret = loop_call(vmm->loop, run_submission, &sub);
+
+	if (ret)
+		return error_set(err, -ret, "The microVM is shutting down.");
+	return sub.ret;
+}
+
+/* ----------------------------------------------------------------- life cycle
+ */
+
+/* Start-up times as the jailer's clock readings give them. */
+static void record_startup(struct vmm *vmm)
+{
+	const struct vmm_options *options = &vmm->options;
+	struct api_server_metrics *api = &vmm->metrics.api_server;
+	uint64_t now_us = monotonic_ns() / 1000;
+	struct timespec cpu;
+	uint64_t cpu_us;
+
+	if (options->start_time_us && now_us > options->start_time_us)
+		metric_set(&api->process_startup_time_us,
+			   now_us - options->start_time_us);
+	if (!options->start_time_cpu_us)
+		return;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	cpu_us = (uint64_t)cpu.tv_sec * 1000000 + (uint64_t)cpu.tv_nsec / 1000 +
+		 options->parent_cpu_time_us;
+	if (cpu_us > options->start_time_cpu_us)
+		metric_set(&api->process_startup_time_cpu_us,
+			   cpu_us - options->start_time_cpu_us);
+}
+
+int vmm_create(struct vmm **ret_vmm, struct loop *loop,
+	       const struct vmm_options *options, struct error *err)
+{
+	struct vmm *vmm = calloc(1, sizeof(*vmm));
+	int ret;
+
+	if (!vmm)
+		return error_set_os(err, ENOMEM, "Cannot create the microVM:");
+	vmm->loop = loop;
+	vmm->options = *options;
+	vmm->options.id = vmm->id;
+	snprintf(vmm->id, sizeof(vmm->id), "%s", options->id);
+	vmm->exit_code = EXIT_CODE_NONE;
+	vmm->machine_config = machine_config_default;
+	vmm->kernel_fd = vmm->initrd_fd = -1;
+	vmm->metrics_timer.fn = on_metrics_timer;
+	metrics_init(&vmm->metrics, vmm->id);
+	ret = drives_create(&vmm->drives, &vmm->metrics);
+	if (ret) {
+		vmm_destroy(vmm);
+		return error_set_os(err, -ret, "Cannot create the microVM:");
+	}
+	record_startup(vmm);
+	*ret_vmm = vmm;
+	return 0;
+}
+
+void vmm_destroy(struct vmm *vmm)
+{
+	if (!vmm)
+		return;
+	machine_destroy(vmm->machine);
+	flush_metrics(vmm);
+	drives_destroy(vmm->drives);
+	close_fd(&vmm->kernel_fd);
+	close_fd(&vmm->initrd_fd);
+	boot_source_config_release(&vmm->boot);
+	metrics_release(&vmm->metrics);
+	free(vmm);
+}
