@@ -21,8 +21,8 @@ extern const char cmdline_default[];
 
 /* @args NULL: the default. -EINVAL with a sentence for text that is too long
  * or has characters a command line cannot carry. */
-int cmdline_init(struct cmdline *cmdline, const char *args, struct error *err)
-	must_check;
+int cmdline_init(struct cmdline *cmdline, const char *args,
+		 struct error *err) must_check;
 
 /* Appends one parameter, with a space in front. */
 int cmdline_append(struct cmdline *cmdline, struct error *err, const char *fmt,

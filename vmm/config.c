@@ -4,8 +4,8 @@
 #include <errno.h>
 
 const struct machine_config machine_config_default = {
-    .vcpu_count = 1,
-    .mem_size_mib = 128,
+	.vcpu_count = 1,
+	.mem_size_mib = 128,
 };
 
 /* What the machine would be after @update. */

@@ -54,9 +54,9 @@ static struct kvm_cpuid_entry2 *provide(struct shape *shape, uint32_t leaf,
 		return e;
 	e = &shape->cpuid->entries[shape->cpuid->nent++];
 	*e = (struct kvm_cpuid_entry2){
-	    .function = leaf,
-	    .index = subleaf,
-	    .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.function = leaf,
+		.index = subleaf,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 	};
 	return e;
 }
@@ -149,9 +149,9 @@ static void shape_topology_leaf(struct shape *shape, uint32_t leaf)
 	const struct {
 		uint32_t shift, count, type;
 	} levels[] = {
-	    {shape->threads_per_core > 1, shape->threads_per_core, 1},
-	    {CORE_LEVEL_SHIFT, shape->vcpu_count, 2},
-	    {0, 0, 0}, /* no further level */
+		{shape->threads_per_core > 1, shape->threads_per_core, 1},
+		{CORE_LEVEL_SHIFT, shape->vcpu_count, 2},
+		{0, 0, 0}, /* no further level */
 	};
 
 	for (uint32_t i = 0; i < ARRAY_SIZE(levels); i++) {
@@ -265,9 +265,9 @@ static void shape_brand(struct shape *shape)
 }
 
 static void (*const shapers[])(struct shape *) = {
-    shape_leaf_1,     shape_leaf_4,   shape_leaf_6,	   shape_leaf_7,
-    shape_leaf_a,     shape_topology, shape_legacy_caches, shape_amd_size,
-    shape_amd_caches, shape_amd_core, shape_brand,
+	shape_leaf_1,	  shape_leaf_4,	  shape_leaf_6,	       shape_leaf_7,
+	shape_leaf_a,	  shape_topology, shape_legacy_caches, shape_amd_size,
+	shape_amd_caches, shape_amd_core, shape_brand,
 };
 
 /* "GenuineIntel" and "AuthenticAMD", by their first register. */
@@ -285,20 +285,21 @@ struct kvm_cpuid2 *vcpu_x86_cpuid(const struct kvm_cpuid2 *supported,
 {
 	size_t capacity = (size_t)supported->nent + EXTRA_ENTRIES;
 	struct shape shape = {
-	    .capacity = capacity,
-	    .id = id,
-	    .vcpu_count = topology->vcpu_count,
-	    .threads_per_core =
-		topology->smt && topology->vcpu_count > 1 ? 2 : 1,
+		.capacity = capacity,
+		.id = id,
+		.vcpu_count = topology->vcpu_count,
+		.threads_per_core =
+			topology->smt && topology->vcpu_count > 1 ? 2 : 1,
 	};
 
-	shape.cpuid = calloc(1, sizeof(*shape.cpuid) +
-				    capacity * sizeof(shape.cpuid->entries[0]));
+	shape.cpuid =
+		calloc(1, sizeof(*shape.cpuid) +
+				  capacity * sizeof(shape.cpuid->entries[0]));
 	if (!shape.cpuid)
 		return NULL;
 	memcpy(shape.cpuid, supported,
 	       sizeof(*supported) +
-		   supported->nent * sizeof(shape.cpuid->entries[0]));
+		       supported->nent * sizeof(shape.cpuid->entries[0]));
 	find_vendor(&shape);
 	for (size_t i = 0; i < ARRAY_SIZE(shapers); i++)
 		shapers[i](&shape);

@@ -76,10 +76,10 @@ uint64_t gmem_size(const struct gmem *mem); /* bytes over all regions */
  * only for a gpa inside a region. */
 bool gmem_contains(const struct gmem *mem, uint64_t gpa, uint64_t len);
 
-int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, size_t len)
-	must_check;
-int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf, size_t len)
-	must_check;
+int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf,
+	      size_t len) must_check;
+int gmem_write(struct gmem *mem, uint64_t gpa, const void *buf,
+	       size_t len) must_check;
 int gmem_zero(struct gmem *mem, uint64_t gpa, size_t len) must_check;
 
 /* Reads exactly @len bytes of @fd at @off straight into the guest.
@@ -89,13 +89,13 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */
-int gmem_map(struct gmem *mem, uint64_t gpa, size_t len, struct iovec *ret_iov)
-	must_check;
+int gmem_map(struct gmem *mem, uint64_t gpa, size_t len,
+	     struct iovec *ret_iov) must_check;
 void gmem_unmap(struct gmem *mem, uint64_t gpa, size_t len, enum gmem_dir dir);
 
 /* Pointer that stays valid until gmem_destroy; for virtio/queue.c only. */
-int gmem_hold(struct gmem *mem, uint64_t gpa, size_t len, void **ret_ptr)
-	must_check;
+int gmem_hold(struct gmem *mem, uint64_t gpa, size_t len,
+	      void **ret_ptr) must_check;
 void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, size_t len);
 
 /* Host-side dirty tracking, one bit per 4 KiB page of all regions in order. */

@@ -18,20 +18,20 @@ static const struct {
 	long cap;
 	const char *name;
 } required_caps[] = {
-    {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
-    {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
-    {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
-    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
-    {KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
-    {KVM_CAP_SET_IDENTITY_MAP_ADDR, "KVM_CAP_SET_IDENTITY_MAP_ADDR"},
-    {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
-    {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
-    {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
-    {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
-    {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
-    {KVM_CAP_XCRS, "KVM_CAP_XCRS"},
-    {KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
-    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+	{KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR"},
+	{KVM_CAP_SET_IDENTITY_MAP_ADDR, "KVM_CAP_SET_IDENTITY_MAP_ADDR"},
+	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+	{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+	{KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+	{KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
+	{KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
+	{KVM_CAP_XCRS, "KVM_CAP_XCRS"},
+	{KVM_CAP_ADJUST_CLOCK, "KVM_CAP_ADJUST_CLOCK"},
+	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 };
 
 void kvm_init(struct kvm *kvm)
@@ -77,9 +77,9 @@ static int create_vm(const struct kvm *kvm)
 
 static int read_cpuid(struct kvm *kvm, struct error *err)
 {
-	kvm->cpuid =
-	    calloc(1, sizeof(*kvm->cpuid) + KVM_CPUID_ENTRIES_MAX *
-						sizeof(kvm->cpuid->entries[0]));
+	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) +
+				       KVM_CPUID_ENTRIES_MAX *
+					       sizeof(kvm->cpuid->entries[0]));
 	if (!kvm->cpuid)
 		return error_set_os(err, ENOMEM, "Could not read CPUID:");
 	kvm->cpuid->nent = KVM_CPUID_ENTRIES_MAX;
@@ -130,11 +130,11 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 	for (size_t i = 0; i < gmem_region_count(mem); i++) {
 		const struct gmem_region *region = gmem_region(mem, i);
 		struct kvm_userspace_memory_region slot = {
-		    .slot = (uint32_t)i,
-		    .flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-		    .guest_phys_addr = region->gpa,
-		    .memory_size = region->len,
-		    .userspace_addr = (uintptr_t)region->hva,
+			.slot = (uint32_t)i,
+			.flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+			.guest_phys_addr = region->gpa,
+			.memory_size = region->len,
+			.userspace_addr = (uintptr_t)region->hva,
 		};
 
 		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
@@ -183,16 +183,16 @@ int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
 		      struct error *err)
 {
 	struct kvm_ioeventfd event = {
-	    .datamatch = value,
-	    .addr = addr,
-	    .len = sizeof(uint32_t),
-	    .fd = fd,
-	    .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+		.datamatch = value,
+		.addr = addr,
+		.len = sizeof(uint32_t),
+		.fd = fd,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
 	};
 
 	if (ioctl(kvm->vm_fd, KVM_IOEVENTFD, &event))
-		return error_set_os(
-		    err, errno, "KVM_IOEVENTFD at %#lx:", (unsigned long)addr);
+		return error_set_os(err, errno, "KVM_IOEVENTFD at %#lx:",
+				    (unsigned long)addr);
 	return 0;
 }
 

@@ -20,9 +20,9 @@ struct gmem;
 #define KVM_CPUID_ENTRIES_MAX 256
 
 struct kvm {
-	int fd;		   /* /dev/kvm */
+	int fd; /* /dev/kvm */
 	int vm_fd;
-	size_t run_size;   /* bytes of the mapping of a vCPU fd */
+	size_t run_size; /* bytes of the mapping of a vCPU fd */
 	bool has_irqchip;
 	struct kvm_cpuid2 *cpuid; /* what this host can offer; owned */
 };
@@ -40,8 +40,8 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 		   struct error *err) must_check;
 
 /* TSS and identity map addresses, PIC, IOAPIC, LAPICs; the PIT when asked. */
-int kvm_create_irqchip(struct kvm *kvm, bool with_pit, struct error *err)
-	must_check;
+int kvm_create_irqchip(struct kvm *kvm, bool with_pit,
+		       struct error *err) must_check;
 
 /* Returns the new vCPU's fd or -errno. */
 int kvm_create_vcpu(struct kvm *kvm, uint32_t id, struct error *err) must_check;
@@ -51,7 +51,7 @@ int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
 		      struct error *err) must_check;
 
 /* Makes a write to eventfd @fd raise one edge on @gsi. */
-int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd, struct error *err)
-	must_check;
+int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd,
+		  struct error *err) must_check;
 
 #endif

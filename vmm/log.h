@@ -43,7 +43,8 @@ bool log_level_parse(const char *name, enum log_level *ret_level);
 
 /* Applies @config. On failure (the target cannot be opened) nothing changes
  * and @err says why. Thread: loop, or main before the loop runs. */
-int log_configure(const struct log_config *config, struct error *err) must_check;
+int log_configure(const struct log_config *config,
+		  struct error *err) must_check;
 
 /* Lines lost because the target was full, and suppressed by throttles. */
 uint64_t log_missed_count(void);

@@ -81,7 +81,8 @@ void loop_timer_cancel(struct loop_timer *timer);
 /* Serves events until loop_stop. Returns 0 or -errno of epoll_wait. */
 int loop_run(struct loop *loop) must_check;
 
-/* Any thread, any time, idempotent: makes loop_run return. Async-signal-safe. */
+/* Any thread, any time, idempotent: makes loop_run return. Async-signal-safe.
+ */
 void loop_stop(struct loop *loop);
 
 /* Any thread but the loop's own: runs @fn(@arg) on the loop and waits for it.

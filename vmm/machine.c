@@ -131,8 +131,8 @@ static int build_memory(struct machine *machine,
 	int ret;
 
 	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
-		    ? boot_ram_layout(MIB(config->mem_size_mib), ranges)
-		    : -EINVAL;
+			? boot_ram_layout(MIB(config->mem_size_mib), ranges)
+			: -EINVAL;
 	if (count < 0)
 		return error_set_os(err, ENOMEM,
 				    "Invalid Memory Configuration: Cannot "
@@ -159,15 +159,15 @@ static int build_memory(struct machine *machine,
  * to be calibrated, without ACPI the kernel insists on checking IRQ 0.
  */
 static const char *const pit_words[] = {
-    "acpi=off",
-    "noapic",
-    "nolapic",
-    "no-kvmclock",
-    "notsc",
-    "nolapic_timer",
-    "lapic=notscdeadline",
-    "clocksource=pit",
-    "clocksource=jiffies",
+	"acpi=off",
+	"noapic",
+	"nolapic",
+	"no-kvmclock",
+	"notsc",
+	"nolapic_timer",
+	"lapic=notscdeadline",
+	"clocksource=pit",
+	"clocksource=jiffies",
 };
 
 static bool needs_pit(const struct cmdline *cmdline)
@@ -182,12 +182,12 @@ static int build_vcpus(struct machine *machine,
 		       const struct machine_request *request, struct error *err)
 {
 	machine->vcpu_machine = (struct vcpu_machine){
-	    .pio = &machine->pio,
-	    .mmio = &machine->mmio,
-	    .metrics = &request->metrics->vcpu,
-	    .failed = request->events.failed,
-	    .stopped = request->events.power_off,
-	    .arg = request->events.arg,
+		.pio = &machine->pio,
+		.mmio = &machine->mmio,
+		.metrics = &request->metrics->vcpu,
+		.failed = request->events.failed,
+		.stopped = request->events.power_off,
+		.arg = request->events.arg,
 	};
 	for (uint32_t i = 0; i < request->config->vcpu_count; i++) {
 		int ret = vcpu_create(&machine->vcpus[i], &machine->kvm, i,
@@ -241,16 +241,16 @@ static int build_buses(struct machine *machine, bool boot_timer,
 		       struct error *err)
 {
 	const struct bus_range ports[] = {
-	    {"i8042", I8042_PORT, I8042_PORT_COUNT, &i8042_bus_ops,
-	     machine->i8042},
-	    {"serial", SERIAL_PORT, SERIAL_PORT_COUNT, &serial_bus_ops,
-	     machine->serial},
-	    {"acpi_power", ACPI_POWER_PORT, ACPI_POWER_PORT_COUNT,
-	     &acpi_power_bus_ops, &machine->power},
+		{"i8042", I8042_PORT, I8042_PORT_COUNT, &i8042_bus_ops,
+		 machine->i8042},
+		{"serial", SERIAL_PORT, SERIAL_PORT_COUNT, &serial_bus_ops,
+		 machine->serial},
+		{"acpi_power", ACPI_POWER_PORT, ACPI_POWER_PORT_COUNT,
+		 &acpi_power_bus_ops, &machine->power},
 	};
 	const struct bus_range timer = {
-	    "boot_timer",	 BOOT_TIMER_BASE,      BOOT_TIMER_LEN,
-	    &boot_timer_bus_ops, &machine->boot_timer,
+		"boot_timer",	     BOOT_TIMER_BASE,	   BOOT_TIMER_LEN,
+		&boot_timer_bus_ops, &machine->boot_timer,
 	};
 	int ret = 0;
 
@@ -268,7 +268,7 @@ static int attach_device(struct machine *machine,
 			 struct virtio_device *dev, struct error *err)
 {
 	uint64_t base =
-	    MEMMAP_MMIO_VIRTIO + machine->virtio_count * VIRTIO_MMIO_WINDOW;
+		MEMMAP_MMIO_VIRTIO + machine->virtio_count * VIRTIO_MMIO_WINDOW;
 	struct virtio_mmio *mmio;
 	uint32_t gsi;
 	int ret = irq_pool_take(&machine->gsis, &gsi, err);
@@ -316,19 +316,19 @@ static int load_kernel(struct machine *machine,
 {
 	struct boot_device devices[DEVICES_MAX];
 	struct boot_request boot = {
-	    .mem = machine->mem,
-	    .kernel_fd = request->kernel_fd,
-	    .initrd_fd = request->initrd_fd,
-	    .cmdline = request->cmdline->text,
-	    .vcpu_count = (uint32_t)machine->vcpu_count,
-	    .devices = devices,
-	    .device_count = machine->virtio_count,
+		.mem = machine->mem,
+		.kernel_fd = request->kernel_fd,
+		.initrd_fd = request->initrd_fd,
+		.cmdline = request->cmdline->text,
+		.vcpu_count = (uint32_t)machine->vcpu_count,
+		.devices = devices,
+		.device_count = machine->virtio_count,
 	};
 
 	for (size_t i = 0; i < machine->virtio_count; i++)
 		devices[i] = (struct boot_device){
-		    .base = virtio_mmio_base(machine->virtio[i]),
-		    .gsi = virtio_mmio_gsi(machine->virtio[i]),
+			.base = virtio_mmio_base(machine->virtio[i]),
+			.gsi = virtio_mmio_gsi(machine->virtio[i]),
 		};
 	return boot_load(&boot, ret_entry, err);
 }
@@ -338,8 +338,8 @@ static int setup_vcpus(struct machine *machine,
 		       const struct boot_entry *entry, struct error *err)
 {
 	const struct cpu_topology topology = {
-	    .vcpu_count = (uint32_t)config->vcpu_count,
-	    .smt = config->smt,
+		.vcpu_count = (uint32_t)config->vcpu_count,
+		.smt = config->smt,
 	};
 
 	for (size_t i = 0; i < machine->vcpu_count; i++) {
@@ -365,9 +365,9 @@ int machine_build(struct machine *machine,
 	machine->events = request->events;
 	machine->vcpu_metrics = &request->metrics->vcpu;
 	machine->power = (struct acpi_power){
-	    .power_off = on_acpi_power_off,
-	    .reset = on_acpi_reset,
-	    .arg = machine,
+		.power_off = on_acpi_power_off,
+		.reset = on_acpi_reset,
+		.arg = machine,
 	};
 	boot_timer_start(&machine->boot_timer);
 
@@ -375,8 +375,8 @@ int machine_build(struct machine *machine,
 	ret = build_memory(machine, request, err);
 	if (ret)
 		return ret;
-	ret =
-	    kvm_create_irqchip(&machine->kvm, needs_pit(request->cmdline), err);
+	ret = kvm_create_irqchip(&machine->kvm, needs_pit(request->cmdline),
+				 err);
 	if (ret)
 		return ret;
 	ret = build_vcpus(machine, request, err);

@@ -64,9 +64,9 @@ static int refuse_arguments(const struct error *err)
 static int configure_log(const struct options *options, struct error *err)
 {
 	struct log_config config = {
-	    .level = LOG_LEVEL_INFO,
-	    .show_level = options->show_level,
-	    .show_origin = options->show_log_origin,
+		.level = LOG_LEVEL_INFO,
+		.show_level = options->show_level,
+		.show_origin = options->show_log_origin,
 	};
 	int ret;
 
@@ -85,8 +85,8 @@ static int configure_metrics(struct vmm *vmm, const char *path,
 			     struct error *err)
 {
 	struct vmm_action action = {
-	    .type = VMM_ACTION_SET_METRICS,
-	    .when = VMM_ALWAYS,
+		.type = VMM_ACTION_SET_METRICS,
+		.when = VMM_ALWAYS,
 	};
 	int ret;
 
@@ -102,14 +102,12 @@ static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
 		      const struct options *options, struct error *err)
 {
 	const struct vmm_options vmm_options = {
-	    .id = options->id,
-	    .boot_timer = options->boot_timer,
-	    .memory_backing = strcmp(options->memory_backing, "memfd") == 0
-				  ? GMEM_MEMFD
-				  : GMEM_ANONYMOUS,
-	    .start_time_us = options->start_time_us,
-	    .start_time_cpu_us = options->start_time_cpu_us,
-	    .parent_cpu_time_us = options->parent_cpu_time_us,
+		.id = options->id,
+		.boot_timer = options->boot_timer,
+		.memory_backing = options->backing,
+		.start_time_us = options->start_time_us,
+		.start_time_cpu_us = options->start_time_cpu_us,
+		.parent_cpu_time_us = options->parent_cpu_time_us,
 	};
 
 	return vmm_create(ret_vmm, loop, &vmm_options, err);
@@ -121,8 +119,8 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		  struct error *err)
 {
 	const struct api_options api = {
-	    .socket_path = options->api_sock,
-	    .max_payload = options->max_payload,
+		.socket_path = options->api_sock,
+		.max_payload = options->max_payload,
 	};
 	int ret = configure_metrics(vmm, options->metrics_path, err);
 

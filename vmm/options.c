@@ -25,41 +25,42 @@ struct option_row {
 #define AT(field) offsetof(struct options, field)
 
 static const struct option_row rows[] = {
-    {"api-sock", KIND_TEXT, AT(api_sock), NULL,
-     "path of the API socket [/run/firecracker.socket]"},
-    {"boot-timer", KIND_SWITCH, AT(boot_timer), NULL,
-     "add the boot timer device"},
-    {"config-file", KIND_TEXT, AT(config_file), NULL,
-     "JSON file that configures the microVM, which is then started"},
-    {"help", KIND_SWITCH, AT(help), NULL, "print this text"},
-    {"http-api-max-payload-size", KIND_NUMBER, AT(max_payload), NULL,
-     "largest body of an API request in bytes [51200]"},
-    {"id", KIND_TEXT, AT(id), NULL, "name of the microVM [anonymous-instance]"},
-    {"level", KIND_TEXT, AT(level), NULL,
-     "log level: Off, Error, Warn, Info, Debug, Trace [Info]"},
-    {"log-path", KIND_TEXT, AT(log_path), NULL,
-     "file or FIFO for the log [standard output]"},
-    {"memory-backing", KIND_TEXT, AT(memory_backing), NULL,
-     "guest memory: anonymous or memfd [anonymous]"},
-    {"metrics-path", KIND_TEXT, AT(metrics_path), NULL,
-     "file or FIFO for metrics [none]"},
-    {"module", KIND_TEXT, AT(module), NULL,
-     "log only from source files whose path begins so"},
-    {"no-api", KIND_SWITCH, AT(no_api), "config-file",
-     "serve no API; needs --config-file"},
-    {"no-seccomp", KIND_SWITCH, AT(no_seccomp), NULL,
-     "install no system call filters"},
-    {"parent-cpu-time-us", KIND_NUMBER, AT(parent_cpu_time_us), NULL,
-     "CPU time the parent spent on the start, in microseconds"},
-    {"show-level", KIND_SWITCH, AT(show_level), NULL,
-     "put the level into log lines"},
-    {"show-log-origin", KIND_SWITCH, AT(show_log_origin), NULL,
-     "put source file and line into log lines"},
-    {"start-time-cpu-us", KIND_NUMBER, AT(start_time_cpu_us), NULL,
-     "process CPU clock at the start, in microseconds"},
-    {"start-time-us", KIND_NUMBER, AT(start_time_us), NULL,
-     "monotonic clock at the start, in microseconds"},
-    {"version", KIND_SWITCH, AT(version), NULL, "print the version"},
+	{"api-sock", KIND_TEXT, AT(api_sock), NULL,
+	 "path of the API socket [/run/firecracker.socket]"},
+	{"boot-timer", KIND_SWITCH, AT(boot_timer), NULL,
+	 "add the boot timer device"},
+	{"config-file", KIND_TEXT, AT(config_file), NULL,
+	 "JSON file that configures the microVM, which is then started"},
+	{"help", KIND_SWITCH, AT(help), NULL, "print this text"},
+	{"http-api-max-payload-size", KIND_NUMBER, AT(max_payload), NULL,
+	 "largest body of an API request in bytes [51200]"},
+	{"id", KIND_TEXT, AT(id), NULL,
+	 "name of the microVM [anonymous-instance]"},
+	{"level", KIND_TEXT, AT(level), NULL,
+	 "log level: Off, Error, Warn, Info, Debug, Trace [Info]"},
+	{"log-path", KIND_TEXT, AT(log_path), NULL,
+	 "file or FIFO for the log [standard output]"},
+	{"memory-backing", KIND_TEXT, AT(memory_backing), NULL,
+	 "guest memory: anonymous or memfd [anonymous]"},
+	{"metrics-path", KIND_TEXT, AT(metrics_path), NULL,
+	 "file or FIFO for metrics [none]"},
+	{"module", KIND_TEXT, AT(module), NULL,
+	 "log only from source files whose path begins so"},
+	{"no-api", KIND_SWITCH, AT(no_api), "config-file",
+	 "serve no API; needs --config-file"},
+	{"no-seccomp", KIND_SWITCH, AT(no_seccomp), NULL,
+	 "install no system call filters"},
+	{"parent-cpu-time-us", KIND_NUMBER, AT(parent_cpu_time_us), NULL,
+	 "CPU time the parent spent on the start, in microseconds"},
+	{"show-level", KIND_SWITCH, AT(show_level), NULL,
+	 "put the level into log lines"},
+	{"show-log-origin", KIND_SWITCH, AT(show_log_origin), NULL,
+	 "put source file and line into log lines"},
+	{"start-time-cpu-us", KIND_NUMBER, AT(start_time_cpu_us), NULL,
+	 "process CPU clock at the start, in microseconds"},
+	{"start-time-us", KIND_NUMBER, AT(start_time_us), NULL,
+	 "monotonic clock at the start, in microseconds"},
+	{"version", KIND_SWITCH, AT(version), NULL, "print the version"},
 };
 
 static const struct option_row *find(const char *argument)
@@ -119,11 +120,11 @@ static int parse_all(struct options *options, int argc, char *const argv[],
 
 		if (!row)
 			return error_set(
-			    err, EINVAL,
-			    "Found argument '%s' which wasn't "
-			    "expected, or isn't valid in this "
-			    "context.",
-			    argv[i] + (strncmp(argv[i], "--", 2) ? 0 : 2));
+				err, EINVAL,
+				"Found argument '%s' which wasn't "
+				"expected, or isn't valid in this "
+				"context.",
+				argv[i] + (strncmp(argv[i], "--", 2) ? 0 : 2));
 		if (seen[row - rows])
 			return error_set(err, EINVAL,
 					 "The argument '%s' was provided more "
@@ -170,8 +171,8 @@ static int set_backing(struct options *options, struct error *err)
 		const char *name;
 		enum gmem_backing backing;
 	} backings[] = {
-	    {"anonymous", GMEM_ANONYMOUS},
-	    {"memfd", GMEM_MEMFD},
+		{"anonymous", GMEM_ANONYMOUS},
+		{"memfd", GMEM_MEMFD},
 	};
 
 	if (!options->memory_backing)
@@ -208,9 +209,9 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	int ret;
 
 	*options = (struct options){
-	    .api_sock = "/run/firecracker.socket",
-	    .id = "anonymous-instance",
-	    .max_payload = MAX_PAYLOAD_DEFAULT,
+		.api_sock = "/run/firecracker.socket",
+		.id = "anonymous-instance",
+		.max_payload = MAX_PAYLOAD_DEFAULT,
 	};
 	if (wants_information(options, argc, argv))
 		return 0;

@@ -30,8 +30,8 @@ void serial_set_irq(struct serial *serial, const struct irq_line *irq);
 
 /* Serves @in_fd (made non-blocking and, if a terminal, raw) as input. Regular
  * files and others are left alone (returns 0). Loop thread. */
-int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
-	must_check;
+int serial_attach_input(struct serial *serial, struct loop *loop,
+			int in_fd) must_check;
 
 /* Puts the terminal back; async-signal-safe. */
 void serial_restore_terminal(void);

@@ -25,13 +25,13 @@ static const struct {
 	size_t counter; /* offset in struct signal_metrics, or NO_COUNTER */
 } fatal_signals[] = {
 #define NO_COUNTER SIZE_MAX
-    {SIGSYS, 148, NO_COUNTER},
-    {SIGBUS, 149, offsetof(struct signal_metrics, sigbus)},
-    {SIGSEGV, 150, offsetof(struct signal_metrics, sigsegv)},
-    {SIGXFSZ, 151, offsetof(struct signal_metrics, sigxfsz)},
-    {SIGXCPU, 154, offsetof(struct signal_metrics, sigxcpu)},
-    {SIGHUP, 156, offsetof(struct signal_metrics, sighup)},
-    {SIGILL, 157, offsetof(struct signal_metrics, sigill)},
+	{SIGSYS, 148, NO_COUNTER},
+	{SIGBUS, 149, offsetof(struct signal_metrics, sigbus)},
+	{SIGSEGV, 150, offsetof(struct signal_metrics, sigsegv)},
+	{SIGXFSZ, 151, offsetof(struct signal_metrics, sigxfsz)},
+	{SIGXCPU, 154, offsetof(struct signal_metrics, sigxcpu)},
+	{SIGHUP, 156, offsetof(struct signal_metrics, sighup)},
+	{SIGILL, 157, offsetof(struct signal_metrics, sigill)},
 };
 
 /* A SIGSYS that seccomp did not raise (si_code 1) is somebody's kill. */
@@ -121,10 +121,10 @@ static int watch_pipe(struct loop *loop)
 	if (fd < 0)
 		return -errno;
 	block.pipe_source = (struct loop_source){
-	    .fd = fd,
-	    .events = EPOLLIN,
-	    .class = LOOP_CONTROL,
-	    .fn = log_pipe,
+		.fd = fd,
+		.events = EPOLLIN,
+		.class = LOOP_CONTROL,
+		.fn = log_pipe,
 	};
 	ret = loop_add(loop, &block.pipe_source);
 	if (ret)
@@ -135,8 +135,8 @@ static int watch_pipe(struct loop *loop)
 int signals_install(struct loop *loop, struct metrics *metrics)
 {
 	struct sigaction fatal = {
-	    .sa_sigaction = on_fatal,
-	    .sa_flags = SA_SIGINFO | (int)SA_RESETHAND,
+		.sa_sigaction = on_fatal,
+		.sa_flags = SA_SIGINFO | (int)SA_RESETHAND,
 	};
 
 	block.metrics = metrics;

@@ -23,11 +23,11 @@
 #define PAGE_SIZE_4K ((size_t)4096)
 
 /* @align must be a power of two; ALIGN_UP may wrap, check before. */
-#define ALIGN_DOWN(x, align) ((x) & ~((__typeof__(x))(align) - 1))
-#define ALIGN_UP(x, align) ALIGN_DOWN((x) + ((__typeof__(x))(align) - 1), align)
+#define ALIGN_DOWN(x, align) ((x) & ~((__typeof__(x))(align)-1))
+#define ALIGN_UP(x, align) ALIGN_DOWN((x) + ((__typeof__(x))(align)-1), align)
 
 #define container_of(ptr, type, member)                                        \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define must_check __attribute__((warn_unused_result))
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))

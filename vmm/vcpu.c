@@ -368,7 +368,8 @@ int vcpu_start(struct vcpu *vcpu, struct error *err)
 	if (ret) {
 		vcpu->state = STATE_STOPPED;
 		return error_set_os(
-		    err, ret, "Cannot start the thread of vCPU %u:", vcpu->id);
+			err, ret,
+			"Cannot start the thread of vCPU %u:", vcpu->id);
 	}
 	vcpu->started = true;
 	return 0;
@@ -383,15 +384,15 @@ int vcpu_wait_paused(struct vcpu *vcpu, uint64_t timeout_ns)
 {
 	uint64_t deadline = monotonic_ns() + timeout_ns;
 	struct timespec until = {
-	    .tv_sec = (time_t)(deadline / 1000000000u),
-	    .tv_nsec = (long)(deadline % 1000000000u),
+		.tv_sec = (time_t)(deadline / 1000000000u),
+		.tv_nsec = (long)(deadline % 1000000000u),
 	};
 	int ret = 0;
 
 	pthread_mutex_lock(&vcpu->lock);
 	while (vcpu->state == STATE_RUNNING && ret == 0)
-		ret =
-		    pthread_cond_timedwait(&vcpu->changed, &vcpu->lock, &until);
+		ret = pthread_cond_timedwait(&vcpu->changed, &vcpu->lock,
+					     &until);
 	if (vcpu->state != STATE_RUNNING)
 		ret = 0;
 	pthread_mutex_unlock(&vcpu->lock);

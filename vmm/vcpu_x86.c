@@ -25,17 +25,17 @@ static const struct {
 	uint32_t index;
 	uint64_t value;
 } boot_msrs[] = {
-    {0x174, 0},		/* SYSENTER_CS */
-    {0x175, 0},		/* SYSENTER_ESP */
-    {0x176, 0},		/* SYSENTER_EIP */
-    {0xc0000081, 0},	/* STAR */
-    {0xc0000083, 0},	/* CSTAR */
-    {0xc0000102, 0},	/* KERNEL_GS_BASE */
-    {0xc0000084, 0},	/* SYSCALL_MASK */
-    {0xc0000082, 0},	/* LSTAR */
-    {0x10, 0},		/* TSC */
-    {0x1a0, 1},		/* MISC_ENABLE: fast strings */
-    {0x2ff, 0x800 | 6}, /* MTRRdefType: enabled, write-back */
+	{0x174, 0},	    /* SYSENTER_CS */
+	{0x175, 0},	    /* SYSENTER_ESP */
+	{0x176, 0},	    /* SYSENTER_EIP */
+	{0xc0000081, 0},    /* STAR */
+	{0xc0000083, 0},    /* CSTAR */
+	{0xc0000102, 0},    /* KERNEL_GS_BASE */
+	{0xc0000084, 0},    /* SYSCALL_MASK */
+	{0xc0000082, 0},    /* LSTAR */
+	{0x10, 0},	    /* TSC */
+	{0x1a0, 1},	    /* MISC_ENABLE: fast strings */
+	{0x2ff, 0x800 | 6}, /* MTRRdefType: enabled, write-back */
 };
 
 /* Segment values as the descriptors that boot_x86.c puts into the GDT at
@@ -45,47 +45,50 @@ struct segment_set {
 };
 
 static const struct segment_set long_mode_segments = {
-    .code = {.limit = 0xffffffff,
-	     .selector = 0x08,
-	     .type = 11,
-	     .present = 1,
-	     .s = 1,
-	     .l = 1,
-	     .g = 1},
-    .data = {.limit = 0xffffffff,
-	     .selector = 0x10,
-	     .type = 3,
-	     .present = 1,
-	     .db = 1,
-	     .s = 1,
-	     .g = 1},
-    .task =
-	{.limit = 0xfffff, .selector = 0x18, .type = 11, .present = 1, .g = 1},
+	.code = {.limit = 0xffffffff,
+		 .selector = 0x08,
+		 .type = 11,
+		 .present = 1,
+		 .s = 1,
+		 .l = 1,
+		 .g = 1},
+	.data = {.limit = 0xffffffff,
+		 .selector = 0x10,
+		 .type = 3,
+		 .present = 1,
+		 .db = 1,
+		 .s = 1,
+		 .g = 1},
+	.task = {.limit = 0xfffff,
+		 .selector = 0x18,
+		 .type = 11,
+		 .present = 1,
+		 .g = 1},
 };
 
 static const struct segment_set protected_mode_segments = {
-    .code = {.limit = 0xffffffff,
-	     .selector = 0x08,
-	     .type = 11,
-	     .present = 1,
-	     .db = 1,
-	     .s = 1,
-	     .g = 1},
-    .data = {.limit = 0xffffffff,
-	     .selector = 0x10,
-	     .type = 3,
-	     .present = 1,
-	     .db = 1,
-	     .s = 1,
-	     .g = 1},
-    .task = {.limit = 0x67, .selector = 0x18, .type = 11, .present = 1},
+	.code = {.limit = 0xffffffff,
+		 .selector = 0x08,
+		 .type = 11,
+		 .present = 1,
+		 .db = 1,
+		 .s = 1,
+		 .g = 1},
+	.data = {.limit = 0xffffffff,
+		 .selector = 0x10,
+		 .type = 3,
+		 .present = 1,
+		 .db = 1,
+		 .s = 1,
+		 .g = 1},
+	.task = {.limit = 0x67, .selector = 0x18, .type = 11, .present = 1},
 };
 
 static int set_cpuid(const struct vcpu *vcpu, const struct kvm *kvm,
 		     const struct cpu_topology *topology, struct error *err)
 {
 	AUTO_FREE struct kvm_cpuid2 *cpuid =
-	    vcpu_x86_cpuid(kvm->cpuid, topology, vcpu_id(vcpu));
+		vcpu_x86_cpuid(kvm->cpuid, topology, vcpu_id(vcpu));
 
 	if (!cpuid)
 		return error_set_os(err, ENOMEM, "Cannot set CPUID:");
@@ -98,7 +101,7 @@ static int set_msrs(const struct vcpu *vcpu, struct error *err)
 {
 	const size_t count = ARRAY_SIZE(boot_msrs);
 	AUTO_FREE struct kvm_msrs *msrs =
-	    calloc(1, sizeof(*msrs) + count * sizeof(msrs->entries[0]));
+		calloc(1, sizeof(*msrs) + count * sizeof(msrs->entries[0]));
 	int done;
 
 	if (!msrs)
@@ -182,8 +185,8 @@ static int set_regs(const struct vcpu *vcpu, const struct boot_entry *entry,
 		    struct error *err)
 {
 	struct kvm_regs regs = {
-	    .rip = entry->rip,
-	    .rflags = RFLAGS_RESERVED,
+		.rip = entry->rip,
+		.rflags = RFLAGS_RESERVED,
 	};
 
 	if (entry->protocol == BOOT_PVH) {

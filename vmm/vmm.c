@@ -108,12 +108,12 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 {
 	const struct drive_config *drives[CONFIG_DRIVES_MAX];
 	const struct vmm_view view = {
-	    .id = vmm->id,
-	    .state = vmm->state,
-	    .machine = &vmm->machine_config,
-	    .boot = &vmm->boot,
-	    .drives = drives,
-	    .drive_count = drives_count(vmm->drives),
+		.id = vmm->id,
+		.state = vmm->state,
+		.machine = &vmm->machine_config,
+		.boot = &vmm->boot,
+		.drives = drives,
+		.drive_count = drives_count(vmm->drives),
 	};
 
 	(void)err;
@@ -229,17 +229,17 @@ static int build_machine(struct vmm *vmm, struct error *err)
 	struct virtio_device *devices[CONFIG_DRIVES_MAX];
 	struct cmdline cmdline;
 	const struct machine_request request = {
-	    .config = &vmm->machine_config,
-	    .backing = vmm->options.memory_backing,
-	    .boot_timer = vmm->options.boot_timer,
-	    .kernel_fd = vmm->kernel_fd,
-	    .initrd_fd = vmm->initrd_fd,
-	    .cmdline = &cmdline,
-	    .devices = devices,
-	    .device_count = drives_count(vmm->drives),
-	    .loop = vmm->loop,
-	    .metrics = &vmm->metrics,
-	    .events = {on_power_off, on_failure, vmm},
+		.config = &vmm->machine_config,
+		.backing = vmm->options.memory_backing,
+		.boot_timer = vmm->options.boot_timer,
+		.kernel_fd = vmm->kernel_fd,
+		.initrd_fd = vmm->initrd_fd,
+		.cmdline = &cmdline,
+		.devices = devices,
+		.device_count = drives_count(vmm->drives),
+		.loop = vmm->loop,
+		.metrics = &vmm->metrics,
+		.events = {on_power_off, on_failure, vmm},
 	};
 	int ret;
 
@@ -360,18 +360,18 @@ typedef int (*action_fn)(struct vmm *vmm, struct vmm_action *action,
 			 struct error *err);
 
 static const action_fn action_table[] = {
-    [VMM_ACTION_VIEW] = act_view,
-    [VMM_ACTION_SET_MACHINE] = act_set_machine,
-    [VMM_ACTION_SET_BOOT_SOURCE] = act_set_boot_source,
-    [VMM_ACTION_SET_DRIVE] = act_set_drive,
-    [VMM_ACTION_UPDATE_DRIVE] = act_update_drive,
-    [VMM_ACTION_SET_LOGGER] = act_set_logger,
-    [VMM_ACTION_SET_METRICS] = act_set_metrics,
-    [VMM_ACTION_START] = act_start,
-    [VMM_ACTION_PAUSE] = act_pause,
-    [VMM_ACTION_RESUME] = act_resume,
-    [VMM_ACTION_FLUSH_METRICS] = act_flush_metrics,
-    [VMM_ACTION_CTRL_ALT_DEL] = act_ctrl_alt_del,
+	[VMM_ACTION_VIEW] = act_view,
+	[VMM_ACTION_SET_MACHINE] = act_set_machine,
+	[VMM_ACTION_SET_BOOT_SOURCE] = act_set_boot_source,
+	[VMM_ACTION_SET_DRIVE] = act_set_drive,
+	[VMM_ACTION_UPDATE_DRIVE] = act_update_drive,
+	[VMM_ACTION_SET_LOGGER] = act_set_logger,
+	[VMM_ACTION_SET_METRICS] = act_set_metrics,
+	[VMM_ACTION_START] = act_start,
+	[VMM_ACTION_PAUSE] = act_pause,
+	[VMM_ACTION_RESUME] = act_resume,
+	[VMM_ACTION_FLUSH_METRICS] = act_flush_metrics,
+	[VMM_ACTION_CTRL_ALT_DEL] = act_ctrl_alt_del,
 };
 
 int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
