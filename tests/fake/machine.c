@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fake/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+struct machine {
+	char unused;
+};
+
+struct fake_machine fake_machine;
+
+int machine_create(struct machine **ret_machine, struct error *err)
+{
+	if (fake_machine.fail_create)
+		return error_set(err, fake_machine.fail_create, "no KVM");
+	*ret_machine = calloc(1, sizeof(**ret_machine));
+	fake_machine.created++;
+	return *ret_machine ? 0 : -ENOMEM;
+}
+
+int machine_build(struct machine *machine,
+		  const struct machine_request *request, struct error *err)
+{
+	(void)machine;
+	if (fake_machine.fail_build)
+		return error_set(err, fake_machine.fail_build, "cannot build");
+	snprintf(fake_machine.cmdline, sizeof(fake_machine.cmdline), "%s",
+		 request->cmdline->text);
+	fake_machine.device_count = request->device_count;
+	fake_machine.config = *request->config;
+	fake_machine.events = request->events;
+	fake_machine.built++;
+	return 0;
+}
+
+int machine_run(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	(void)err;
+	fake_machine.running++;
+	return 0;
+}
+
+int machine_pause(struct machine *machine, struct error *err)
+{
+	(void)machine;
+	if (fake_machine.fail_pause)
+		return error_set(err, fake_machine.fail_pause, "no answer");
+	fake_machine.paused++;
+	return 0;
+}
+
+void machine_resume(struct machine *machine)
+{
+	(void)machine;
+	fake_machine.resumed++;
+}
+
+int machine_ctrl_alt_del(struct machine *machine)
+{
+	(void)machine;
+	fake_machine.ctrl_alt_del++;
+	return 0;
+}
+
+void machine_destroy(struct machine *machine)
+{
+	if (machine)
+		fake_machine.destroyed++;
+	free(machine);
+}

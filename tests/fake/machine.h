@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine that only remembers what it was asked, for tests of vmm.c.
+ */
+#ifndef FAKE_MACHINE_H
+#define FAKE_MACHINE_H
+
+#include "vmm/machine.h"
+
+struct fake_machine {
+	int fail_create, fail_build, fail_pause; /* errno to fail with */
+	int created, destroyed, built, running, paused, resumed, ctrl_alt_del;
+	char cmdline[MEMMAP_CMDLINE_MAX];
+	size_t device_count;
+	struct machine_config config;
+	struct machine_events events;
+};
+
+/* One per test program; tests zero it. */
+extern struct fake_machine fake_machine;
+
+#endif
