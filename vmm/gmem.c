@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -23,7 +22,7 @@ struct gmem {
 	struct gmem_region regions[GMEM_REGIONS_MAX];
 	int fd; /* memfd behind all regions, or -1 */
 	/* One bit per 4 KiB page, regions in order; NULL: not tracked. */
-	_Atomic uint64_t *dirty;
+	uint64_t *dirty; /* accessed by __atomic built-ins */
 };
 
 /* ------------------------------------------------------------------- mapping
@@ -70,7 +69,7 @@ static int map_flags(const struct gmem *mem, enum gmem_pages pages)
 	if (mem->fd >= 0)
 		return flags | MAP_SHARED;
 	if (pages == GMEM_PAGES_2M)
-		flags |= MAP_HUGETLB | MAP_HUGE_2MB;
+		flags |= (int)(MAP_HUGETLB | MAP_HUGE_2MB);
 	return flags | MAP_PRIVATE | MAP_ANONYMOUS;
 }
 
@@ -191,7 +190,7 @@ void gmem_destroy(struct gmem *mem)
 		if (mem->regions[i].hva)
 			munmap(mem->regions[i].hva, mem->regions[i].len);
 	close_fd(&mem->fd);
-	free((void *)mem->dirty);
+	free(mem->dirty);
 	free(mem);
 }
 
@@ -356,8 +355,8 @@ void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, size_t len)
 	first = page_number(mem, gpa);
 	last = page_number(mem, gpa + (len - 1));
 	for (uint64_t page = first; page <= last; page++)
-		atomic_fetch_or_explicit(&mem->dirty[page / 64], BIT(page % 64),
-					 memory_order_relaxed);
+		__atomic_fetch_or(&mem->dirty[page / 64], BIT(page % 64),
+				  __ATOMIC_RELAXED);
 }
 
 bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa)
@@ -367,7 +366,6 @@ bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa)
 	if (!mem->dirty || !translate(mem, gpa, 1))
 		return false;
 	page = page_number(mem, gpa);
-	return atomic_load_explicit(&mem->dirty[page / 64],
-				    memory_order_relaxed) &
+	return __atomic_load_n(&mem->dirty[page / 64], __ATOMIC_RELAXED) &
 	       BIT(page % 64);
 }

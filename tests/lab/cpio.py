@@ -49,12 +49,17 @@ class Cpio:
         self.directory(os.path.dirname(name))
         self._entry(name.strip("/"), stat.S_IFCHR | 0o600, b"", (major, minor))
 
-    def tree(self, source, prefix=""):
-        """Everything below a directory of the host, sorted."""
+    def tree(self, source, prefix="", skip=None):
+        """Everything below a directory of the host, sorted; @skip is the
+        archive's name of a directory to leave out."""
         for base, dirs, names in os.walk(source):
             dirs.sort()
-            inside = os.path.join(prefix, os.path.relpath(base, source))
-            self.directory(os.path.normpath(inside).strip("."))
+            inside = os.path.normpath(
+                os.path.join(prefix, os.path.relpath(base, source)))
+            if inside == skip:
+                dirs.clear()
+                continue
+            self.directory(inside.strip("."))
             links = [d for d in dirs if os.path.islink(os.path.join(base, d))]
             for name in sorted(names + links):
                 self._add(os.path.join(base, name),

@@ -82,6 +82,11 @@ def _tar_add(tar, name, data):
     tar.addfile(info, io.BytesIO(data))
 
 
+def _without_results(info):
+    """What an earlier run of the job left behind stays at home."""
+    return None if (info.name + "/").startswith("job/out/") else info
+
+
 def _job_disk(path, job, run):
     """The job as a disk: a tar behind the first MiB. It brings the time and
     randomness of the day, which a restored host lacks."""
@@ -89,7 +94,7 @@ def _job_disk(path, job, run):
     with open(path, "r+b") as disk:
         disk.seek(machine.MIB)
         with tarfile.open(fileobj=disk, mode="w") as tar:
-            tar.add(job, "job")
+            tar.add(job, "job", filter=_without_results)
             _tar_add(tar, "job/.lab/run", run)
             _tar_add(tar, "job/.lab/seed", os.urandom(64))
             _tar_add(tar, "job/.lab/clock", b"%d" % time.time())
@@ -184,7 +189,7 @@ class CountedLab:
     def _initrd(self, path, job, run, files):
         """Archives one after the other: later entries win."""
         archive = Cpio()
-        archive.tree(job, "job")
+        archive.tree(job, "job", skip="job/out")
         archive.file("job/.lab/run", run)
         for name in files:
             with open(os.path.join(self.guest, name), "rb") as source:
