@@ -22,7 +22,7 @@ struct virtio_device *block_virtio(struct block *block);
 
 /* PATCH: other backing file, same device. Loop thread; takes the device lock.
  * The old file stays in use when the new one cannot be opened. */
-int block_set_path(struct block *block, const char *path, struct error *err)
-	must_check;
+int block_set_path(struct block *block, const char *path,
+		   struct error *err) must_check;
 
 #endif

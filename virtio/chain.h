@@ -33,7 +33,8 @@ struct chain {
 	uint16_t count; /* segments; readable ones first */
 	struct chain_cursor readable;
 	struct chain_cursor writable;
-	uint32_t written; /* bytes the device has produced so far */
+	struct chain_cursor loan; /* where the open loan of it began */
+	uint32_t written;	  /* bytes the device has produced so far */
 	struct chain_segment segments[CHAIN_SEGMENTS_MAX];
 };
 
@@ -49,14 +50,14 @@ int chain_write(struct chain *chain, const void *buf, size_t len) must_check;
  * Borrows up to @len bytes of a stream as at most @max iovecs for bulk I/O and
  * moves the cursor past them. Returns the number of iovecs and the bytes they
  * cover in *@ret_len, or -EFAULT (cursor unchanged). The loan of the writable
- * stream is ended by chain_return, which marks the pages the device wrote as
- * dirty and counts @done bytes as written.
+ * stream is ended by chain_return_writable, which marks the first @done bytes
+ * of the loan as dirty and counts them as written; one loan at a time.
  */
 int chain_borrow_readable(struct chain *chain, size_t len, struct iovec *iov,
 			  int max, size_t *ret_len) must_check;
 int chain_borrow_writable(struct chain *chain, size_t len, struct iovec *iov,
 			  int max, size_t *ret_len) must_check;
-void chain_return_writable(struct chain *chain, size_t borrowed, size_t done);
+void chain_return_writable(struct chain *chain, size_t done);
 
 /* Leaves all but the last @keep writable bytes to be skipped: for devices
  * whose status byte ends the buffer whatever was transferred. -ENOSPC. */

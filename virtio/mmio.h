@@ -19,11 +19,12 @@ struct virtio_mmio;
 
 #define VIRTIO_MMIO_WINDOW 0x1000
 
-/* Takes ownership of @dev (destroyed with the transport, also on failure). */
+/* Borrows @dev, which must outlive the transport. */
 int virtio_mmio_create(struct virtio_mmio **ret_mmio, struct virtio_device *dev,
 		       uint64_t base, uint32_t gsi) must_check;
 
-/* Accepts NULL. vCPUs must have stopped. */
+/* Takes the device off the machine and resets it. Accepts NULL. vCPUs must
+ * have stopped. */
 void virtio_mmio_destroy(struct virtio_mmio *mmio);
 
 /* Connects to the machine: irqfd, ioeventfds, bus range, loop sources. The

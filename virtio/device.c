@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virtio/device.h"
+
+#include "vmm/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+void virtio_device_init(struct virtio_device *dev,
+			const struct virtio_device_ops *ops, uint64_t features,
+			const void *config, size_t config_len)
+{
+	assert(config_len <= VIRTIO_CONFIG_MAX);
+	assert(ops->queue_count <= VIRTIO_QUEUES_MAX);
+	dev->ops = ops;
+	dev->features = features | BIT(VIRTIO_F_VERSION_1);
+	dev->config_len = config_len;
+	memcpy(dev->config, config, config_len);
+	dev->irq.fd = -1;
+	pthread_mutex_init(&dev->lock, NULL);
+	for (uint16_t q = 0; q < ops->queue_count; q++)
+		queue_init(&dev->queues[q], QUEUE_SIZE_MAX);
+}
+
+void virtio_device_destroy(struct virtio_device *dev)
+{
+	if (!dev)
+		return;
+	pthread_mutex_destroy(&dev->lock);
+	dev->ops->destroy(dev);
+}
+
+bool virtio_device_negotiated(const struct virtio_device *dev, unsigned bit)
+{
+	return dev->driver_features & BIT(bit);
+}
+
+void virtio_device_read_config(const struct virtio_device *dev, size_t off,
+			       uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		data[i] = off + i < dev->config_len ? dev->config[off + i] : 0;
+}
+
+/* The bits are set before the edge, so that the driver finds them. */
+static void interrupt(struct virtio_device *dev, uint32_t bits)
+{
+	atomic_fetch_or(&dev->interrupt_status, bits);
+	irq_line_trigger(&dev->irq);
+}
+
+void virtio_device_needs_reset(struct virtio_device *dev, const char *why)
+{
+	log_guest("%s: needs reset: %s", dev->ops->name, why);
+	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
+	dev->active = false;
+	interrupt(dev, VIRTIO_INTERRUPT_CONFIG);
+}
+
+static int activate_queues(struct virtio_device *dev, struct error *err)
+{
+	bool event_idx = virtio_device_negotiated(dev, VIRTIO_F_EVENT_IDX);
+
+	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+		int ret;
+
+		if (!dev->queues[q].ready)
+			return error_set(err, EINVAL, "queue %u is not ready",
+					 q);
+		ret = queue_activate(&dev->queues[q], dev->mem, event_idx, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+void virtio_device_activate(struct virtio_device *dev)
+{
+	struct error err = {0};
+
+	if (activate_queues(dev, &err) || dev->ops->activate(dev)) {
+		virtio_device_needs_reset(dev, err.text);
+		return;
+	}
+	dev->active = true;
+}
+
+void virtio_device_reset(struct virtio_device *dev)
+{
+	if (dev->active)
+		dev->ops->reset(dev);
+	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+		queue_reset(&dev->queues[q]);
+	dev->active = false;
+	dev->status = 0;
+	dev->driver_features = 0;
+	atomic_store(&dev->interrupt_status, 0);
+}
+
+void virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
+{
+	if (dev->active && q < dev->ops->queue_count)
+		dev->ops->queue_event(dev, q);
+}
+
+void virtio_device_notify_used(struct virtio_device *dev, uint16_t q)
+{
+	if (queue_interrupt_wanted(&dev->queues[q]))
+		interrupt(dev, VIRTIO_INTERRUPT_QUEUE);
+}
+
+void virtio_device_set_config(struct virtio_device *dev, const void *config,
+			      size_t len)
+{
+	assert(len == dev->config_len);
+	memcpy(dev->config, config, len);
+	dev->config_generation++;
+	if (dev->active)
+		interrupt(dev, VIRTIO_INTERRUPT_CONFIG);
+}
