@@ -98,10 +98,10 @@ void virtio_device_reset(struct virtio_device *dev)
 	atomic_store(&dev->interrupt_status, 0);
 }
 
-void virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
+bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
 {
-	if (dev->active && q < dev->ops->queue_count)
-		dev->ops->queue_event(dev, q);
+	return dev->active && q < dev->ops->queue_count &&
+	       dev->ops->queue_event(dev, q);
 }
 
 void virtio_device_notify_used(struct virtio_device *dev, uint16_t q)

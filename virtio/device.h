@@ -51,8 +51,9 @@ struct virtio_device_ops { /* always static const */
 
 	/* DRIVER_OK was set and the queues are valid. */
 	int (*activate)(struct virtio_device *dev);
-	/* The driver kicked queue @q (or might have). */
-	void (*queue_event)(struct virtio_device *dev, uint16_t q);
+	/* The driver kicked queue @q (or might have). True: there is more to
+	 * do, call again once others had their turn. */
+	bool (*queue_event)(struct virtio_device *dev, uint16_t q);
 	/* NULL: config space is read-only to the driver. */
 	void (*config_write)(struct virtio_device *dev, size_t off,
 			     const uint8_t *data, size_t len);
@@ -105,8 +106,8 @@ void virtio_device_activate(struct virtio_device *dev);
 void virtio_device_reset(struct virtio_device *dev);
 
 /* Lock held, loop thread. Runs ops->queue_event when @q exists and the device
- * is active; otherwise nothing. */
-void virtio_device_queue_event(struct virtio_device *dev, uint16_t q);
+ * is active; otherwise nothing. True: call again soon. */
+bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q);
 
 /* Lock held. Tells the driver about used buffers if it asked to be told. */
 void virtio_device_notify_used(struct virtio_device *dev, uint16_t q);

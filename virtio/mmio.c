@@ -438,17 +438,24 @@ const struct bus_ops virtio_mmio_bus_ops = {
 /*
  * The eventfd is watched edge-triggered and never read: each signal is an edge,
  * whatever the counter says, and a read per kick would be a system call for
- * nothing.
+ * nothing. A device that has more to do is kicked again from here, behind
+ * whatever else the loop has to serve.
  */
 static void mmio_kicked(struct loop_source *source, uint32_t events)
 {
 	struct kick *kick = container_of(source, struct kick, source);
 	struct virtio_device *dev = kick->mmio->dev;
+	const uint64_t one = 1;
+	bool again;
 
 	(void)events;
 	pthread_mutex_lock(&dev->lock);
-	virtio_device_queue_event(dev, kick->queue);
+	again = virtio_device_queue_event(dev, kick->queue);
 	pthread_mutex_unlock(&dev->lock);
+	/* Can only fail when 2^64-2 kicks were never read. */
+	if (again && write(source->fd, &one, sizeof(one)) < 0)
+		log_error("%s: cannot kick queue %u", dev->ops->name,
+			  kick->queue);
 }
 
 static int attach_kick(struct kick *kick, struct kvm *kvm, struct loop *loop,
