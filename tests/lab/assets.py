@@ -97,6 +97,14 @@ def _busybox(packages):
     return _read(packages, "busybox", "bin/busybox")
 
 
+def _applets(packages):
+    """The names that busybox answers to, linked when the file system is
+    made: a read-only root cannot do it later."""
+    program = os.path.join(packages, "busybox", "bin/busybox")
+    names = command([program, "--list"]).decode().split()
+    return [name for name in names if name != "busybox"]
+
+
 def _add_modules(archive, unpacked, names):
     """Numbered, so that plain `insmod *` loads them in order."""
     modules = Modules(unpacked).load_order(names)
@@ -111,7 +119,8 @@ def _new_initramfs(packages, init):
         archive.directory(name)
     archive.device("dev/console", 5, 1)
     archive.file("bin/busybox", _busybox(packages), 0o755)
-    archive.link("bin/sh", "busybox")
+    for applet in _applets(packages):
+        archive.link("bin/" + applet, "busybox")
     archive.file("init", init, 0o755)
     return archive
 
@@ -136,7 +145,8 @@ def _guest_root(packages, directory):
         os.makedirs(os.path.join(tree, name))
     _write(_busybox(packages), tree, "bin/busybox")
     _write(_read(_beside(GUEST_INIT)), tree, "sbin/init")
-    os.symlink("busybox", os.path.join(tree, "bin/sh"))
+    for applet in _applets(packages):
+        os.symlink("busybox", os.path.join(tree, "bin", applet))
     for name in ("bin/busybox", "sbin/init"):
         os.chmod(os.path.join(tree, name), 0o755)
     _make_ext4(os.path.join(directory, "rootfs.ext4"), tree, GUEST_ROOT_MIB)

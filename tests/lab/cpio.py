@@ -59,7 +59,8 @@ class Cpio:
             if inside == skip:
                 dirs.clear()
                 continue
-            self.directory(inside.strip("."))
+            if inside != ".":
+                self.directory(inside)
             links = [d for d in dirs if os.path.islink(os.path.join(base, d))]
             for name in sorted(names + links):
                 self._add(os.path.join(base, name),
