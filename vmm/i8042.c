@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * Bytes for the guest wait in a ring of 16 and are read one by one from the
+ * data port. Each byte that becomes readable raises IRQ 1 if the command byte
+ * enables it. The keyboard speaks scan code set 2; while the translate bit of
+ * the command byte is set, as drivers leave it, the controller turns make codes
+ * into set 1 on the way (the three keys that are ever pressed are in a table).
+ */
+#include "vmm/i8042.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#define BUFFER_SIZE 16
+
+/* Offsets from port 0x60. */
+enum {
+	PORT_DATA = 0,
+	PORT_SPEAKER = 1,
+	PORT_COMMAND = 4,
+};
+
+/* Status register. */
+enum {
+	STATUS_OUTPUT_FULL = 1,
+	STATUS_SYSTEM = 4,
+	STATUS_UNLOCKED = 0x10,
+};
+
+/* Command byte. */
+enum {
+	CTR_KEYBOARD_IRQ = 1,
+	CTR_SYSTEM = 4,
+	CTR_KEYBOARD_OFF = 0x10,
+	CTR_AUX_OFF = 0x20,
+	CTR_TRANSLATE = 0x40,
+};
+
+/* Controller commands. */
+enum {
+	CMD_READ_CTR = 0x20,
+	CMD_WRITE_CTR = 0x60,
+	CMD_AUX_OFF = 0xa7,
+	CMD_AUX_ON = 0xa8,
+	CMD_SELF_TEST = 0xaa,
+	CMD_KEYBOARD_TEST = 0xab,
+	CMD_KEYBOARD_OFF = 0xad,
+	CMD_KEYBOARD_ON = 0xae,
+	CMD_READ_OUTPUT = 0xd0,
+	CMD_WRITE_OUTPUT = 0xd1,
+	CMD_RESET = 0xfe,
+};
+
+/* Keyboard commands and answers. */
+enum {
+	KEY_SET_LEDS = 0xed,
+	KEY_SCAN_SET = 0xf0,
+	KEY_IDENTIFY = 0xf2,
+	KEY_SET_RATE = 0xf3,
+	KEY_RESET = 0xff,
+	KEY_ACK = 0xfa,
+	KEY_TEST_PASSED = 0xaa,
+};
+
+/* What the next byte to the data port means. */
+enum expects {
+	EXPECT_KEYBOARD_COMMAND,
+	EXPECT_KEYBOARD_ARGUMENT,
+	EXPECT_CTR,
+	EXPECT_OUTPUT_PORT,
+};
+
+struct i8042 {
+	pthread_mutex_t lock;
+	uint8_t ctr;
+	uint8_t output_port;
+	enum expects expects;
+	uint8_t buffer[BUFFER_SIZE];
+	size_t start, len;
+	const struct irq_line *irq;
+	struct i8042_metrics *metrics;
+	void (*reset)(void *arg);
+	void *reset_arg;
+};
+
+/* ------------------------------------------------------------- bytes for the
+ * guest */
+
+static void raise_irq(const struct i8042 *dev)
+{
+	if (dev->irq && (dev->ctr & CTR_KEYBOARD_IRQ))
+		irq_line_trigger(dev->irq);
+}
+
+/* A guest that never reads loses bytes, as on the real thing. */
+static void queue_byte(struct i8042 *dev, uint8_t byte)
+{
+	if (dev->len == BUFFER_SIZE) {
+		metric_inc(&dev->metrics->error_count);
+		return;
+	}
+	dev->buffer[(dev->start + dev->len++) % BUFFER_SIZE] = byte;
+	raise_irq(dev);
+}
+
+static uint8_t read_data(struct i8042 *dev)
+{
+	uint8_t byte;
+
+	if (dev->len == 0) {
+		metric_inc(&dev->metrics->missed_read_count);
+		return 0;
+	}
+	byte = dev->buffer[dev->start];
+	dev->start = (dev->start + 1) % BUFFER_SIZE;
+	dev->len--;
+	if (dev->len)
+		raise_irq(dev);
+	return byte;
+}
+
+static const struct {
+	uint8_t set2, set1;
+} translated[] = {
+	{0x14, 0x1d}, /* Ctrl */
+	{0x11, 0x38}, /* Alt */
+	{0x71, 0x53}, /* Del, behind 0xe0 */
+};
+
+static uint8_t translate(const struct i8042 *dev, uint8_t code)
+{
+	if (!(dev->ctr & CTR_TRANSLATE))
+		return code;
+	for (size_t i = 0; i < ARRAY_SIZE(translated); i++)
+		if (translated[i].set2 == code)
+			return translated[i].set1;
+	return code;
+}
+
+int i8042_ctrl_alt_del(struct i8042 *dev)
+{
+	static const uint8_t keys[] = {0x14, 0x11, 0xe0, 0x71};
+	int ret = 0;
+
+	pthread_mutex_lock(&dev->lock);
+	if (BUFFER_SIZE - dev->len < sizeof(keys))
+		ret = -ENOSPC;
+	for (size_t i = 0; i < sizeof(keys) && !ret; i++)
+		queue_byte(dev, translate(dev, keys[i]));
+	pthread_mutex_unlock(&dev->lock);
+	return ret;
+}
+
+/* -------------------------------------------------------------------- commands
+ */
+
+static void reset_machine(struct i8042 *dev)
+{
+	metric_inc(&dev->metrics->reset_count);
+	dev->reset(dev->reset_arg);
+}
+
+static void controller_command(struct i8042 *dev, uint8_t command)
+{
+	switch (command) {
+	case CMD_READ_CTR:
+		queue_byte(dev, dev->ctr);
+		return;
+	case CMD_WRITE_CTR:
+		dev->expects = EXPECT_CTR;
+		return;
+	case CMD_AUX_OFF:
+		dev->ctr |= CTR_AUX_OFF;
+		return;
+	case CMD_AUX_ON:
+		dev->ctr &= (uint8_t)~CTR_AUX_OFF;
+		return;
+	case CMD_SELF_TEST:
+		queue_byte(dev, 0x55);
+		return;
+	case CMD_KEYBOARD_TEST:
+		queue_byte(dev, 0x00);
+		return;
+	case CMD_KEYBOARD_OFF:
+		dev->ctr |= CTR_KEYBOARD_OFF;
+		return;
+	case CMD_KEYBOARD_ON:
+		dev->ctr &= (uint8_t)~CTR_KEYBOARD_OFF;
+		return;
+	case CMD_READ_OUTPUT:
+		queue_byte(dev, dev->output_port);
+		return;
+	case CMD_WRITE_OUTPUT:
+		dev->expects = EXPECT_OUTPUT_PORT;
+		return;
+	case CMD_RESET:
+		reset_machine(dev);
+		return;
+	default:
+		metric_inc(&dev->metrics->missed_write_count);
+		return;
+	}
+}
+
+static void keyboard_command(struct i8042 *dev, uint8_t command)
+{
+	queue_byte(dev, KEY_ACK);
+	switch (command) {
+	case KEY_RESET:
+		queue_byte(dev, KEY_TEST_PASSED);
+		return;
+	case KEY_IDENTIFY: /* an MF2 keyboard */
+		queue_byte(dev, 0xab);
+		queue_byte(dev, dev->ctr & CTR_TRANSLATE ? 0x41 : 0x83);
+		return;
+	case KEY_SET_LEDS:
+	case KEY_SCAN_SET:
+	case KEY_SET_RATE:
+		dev->expects = EXPECT_KEYBOARD_ARGUMENT;
+		return;
+	default: /* enable, disable, defaults: nothing to do but agree */
+		return;
+	}
+}
+
+static void write_data(struct i8042 *dev, uint8_t value)
+{
+	enum expects expects = dev->expects;
+
+	dev->expects = EXPECT_KEYBOARD_COMMAND;
+	switch (expects) {
+	case EXPECT_CTR:
+		dev->ctr = value;
+		return;
+	case EXPECT_OUTPUT_PORT:
+		dev->output_port = value;
+		if (!(value & 1)) /* the reset line, active low */
+			reset_machine(dev);
+		return;
+	case EXPECT_KEYBOARD_ARGUMENT:
+		queue_byte(dev, KEY_ACK);
+		return;
+	case EXPECT_KEYBOARD_COMMAND:
+	default:
+		keyboard_command(dev, value);
+		return;
+	}
+}
+
+/* ----------------------------------------------------------------------- ports
+ */
+
+static uint8_t read_status(const struct i8042 *dev)
+{
+	return STATUS_SYSTEM | STATUS_UNLOCKED |
+	       (dev->len ? STATUS_OUTPUT_FULL : 0);
+}
+
+static void i8042_read(void *arg, uint64_t off, uint8_t *data, size_t len)
+{
+	struct i8042 *dev = arg;
+
+	pthread_mutex_lock(&dev->lock);
+	if (len == 1 && off == PORT_DATA)
+		data[0] = read_data(dev);
+	else if (len == 1 && off == PORT_COMMAND)
+		data[0] = read_status(dev);
+	else if (len != 1 || off != PORT_SPEAKER)
+		metric_inc(&dev->metrics->missed_read_count);
+	metric_inc(&dev->metrics->read_count);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static void i8042_write(void *arg, uint64_t off, const uint8_t *data,
+			size_t len)
+{
+	struct i8042 *dev = arg;
+
+	pthread_mutex_lock(&dev->lock);
+	if (len == 1 && off == PORT_DATA)
+		write_data(dev, data[0]);
+	else if (len == 1 && off == PORT_COMMAND)
+		controller_command(dev, data[0]);
+	else if (len != 1 || off != PORT_SPEAKER)
+		metric_inc(&dev->metrics->missed_write_count);
+	metric_inc(&dev->metrics->write_count);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+const struct bus_ops i8042_bus_ops = {
+	.read = i8042_read,
+	.write = i8042_write,
+};
+
+/* ------------------------------------------------------------------- life
+ * cycle */
+
+int i8042_create(struct i8042 **ret_i8042, void (*reset)(void *arg), void *arg,
+		 struct i8042_metrics *metrics)
+{
+	struct i8042 *dev = calloc(1, sizeof(*dev));
+
+	if (!dev)
+		return -ENOMEM;
+	pthread_mutex_init(&dev->lock, NULL);
+	dev->ctr = CTR_SYSTEM | CTR_AUX_OFF | CTR_TRANSLATE;
+	dev->output_port = 0xcf;
+	dev->reset = reset;
+	dev->reset_arg = arg;
+	dev->metrics = metrics;
+	*ret_i8042 = dev;
+	return 0;
+}
+
+void i8042_destroy(struct i8042 *dev)
+{
+	if (!dev)
+		return;
+	pthread_mutex_destroy(&dev->lock);
+	free(dev);
+}
+
+void i8042_set_irq(struct i8042 *dev, const struct irq_line *irq)
+{
+	dev->irq = irq;
+}
