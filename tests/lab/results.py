@@ -51,7 +51,11 @@ def _take_line(result, match, story):
     name = match.group(3).strip() or "test %s" % match.group(2)
     directive = match.group(5) or ""
     if SKIP.match(directive):
-        result.skip(name, SKIP.sub("", directive) or story or "no reason")
+        reason = SKIP.sub("", directive) or story
+        if not match.group(3).strip():
+            # cmocka puts the name where the reason belongs.
+            name, reason = reason, "skip() was called"
+        result.skip(name, reason or "no reason")
     elif match.group(1):
         result.fail(name, story or directive or "no reason given")
     else:

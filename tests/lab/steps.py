@@ -115,12 +115,21 @@ def step(name, key, build):
     final = os.path.join(cache_dir(), "lab-%s-%s" % (name, key))
     if not os.path.isdir(final):
         with open(os.path.join(cache_dir(), name + ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock, name)
             if not os.path.isdir(final):
                 _build(name, final, build)
         _forget_unused(name, final)
     os.utime(final)
     return final
+
+
+def _lock(lock, name):
+    """Takes the lock of a step, and says so if that takes long."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with heartbeat("another run is building this too: " + name):
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _build(name, final, build):
