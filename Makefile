@@ -75,6 +75,37 @@ test_mmio_FAKES := kvm
 $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(filter-out -s -static-pie,$(LDFLAGS)) -pie -o $@ $(filter-out %.a,$^) $(B)/libember.a $(LDLIBS) -lcmocka
 
+# ------------------------------------------------------------- tiny guests ---
+# Freestanding programs for a virtual machine, one per property. They run in
+# ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
+# the others through the PVH note.
+GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_ring hello \
+	hello64 keyboard nothing power smp timer
+GUEST_CC := gcc
+GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
+	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \
+	-fcf-protection=none -fno-pic -fno-stack-protector -Wall -Wextra \
+	-Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+GUEST_B := $(B)/tests/guests
+GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
+
+.PHONY: guests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) ## build the tiny guests of the tests
+
+$(GUEST_B)/%.o: tests/guests/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(GUEST_B)/%.o: tests/guests/%.S Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(GUESTS:%=$(GUEST_B)/%.elf): $(GUEST_B)/%.elf: $(GUEST_B)/%.o $(GUEST_OBJS) $(GUEST_B)/note.o tests/guests/guest.ld
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -Wl,--build-id=none,-z,noexecstack \
+		-T tests/guests/guest.ld -o $@ $(GUEST_OBJS) $< \
+		$(filter-out $(if $(filter hello64,$*),%/note.o),$(GUEST_B)/note.o)
+# ----------------------------------------------------------------------------
+
 -include $(include_deps)
 
 clean: ## remove what was built (not the cached dependencies)

@@ -44,7 +44,7 @@ def guest(name):
     """Path of a tiny guest (tests/guests/NAME.c)."""
     path = os.path.join(GUESTS, name + ".elf")
     if not os.path.exists(path):
-        raise Skip("%s is not built (make guests)" % path)
+        raise FileNotFoundError("%s is not built (make guests)" % path)
     return path
 
 
@@ -215,8 +215,6 @@ class Monitor:
     def __init__(self, binary=None, args=(), test=None, api=True, log=True,
                  wait=True, **popen):
         self.binary = binary or BINARY
-        if not os.path.exists(self.binary):
-            raise Skip("%s is not built" % self.binary)
         self.dir = tempfile.mkdtemp(prefix="ember-")
         self.socket_path = os.path.join(self.dir, "api.socket")
         self.log_path = os.path.join(self.dir, "log")
@@ -396,8 +394,6 @@ class Monitor:
 def run(*args, timeout=TIMEOUT, **popen):
     """Runs the monitor to its end with these arguments; (exit code, standard
     output, standard error) as text."""
-    if not os.path.exists(BINARY):
-        raise Skip("%s is not built" % BINARY)
     done = subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL,
                           capture_output=True, timeout=timeout, text=True,
                           **popen)
