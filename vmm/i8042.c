@@ -4,9 +4,10 @@
  *
  * Bytes for the guest wait in a ring of 16 and are read one by one from the
  * data port. Each byte that becomes readable raises IRQ 1 if the command byte
- * enables it. The keyboard speaks scan code set 2; while the translate bit of
- * the command byte is set, as drivers leave it, the controller turns make codes
- * into set 1 on the way (the three keys that are ever pressed are in a table).
+ * enables it. The keyboard speaks scan code set 2, and a driver that finds the
+ * translate bit of the command byte clear takes it so. When a driver sets that
+ * bit, make codes are turned into set 1 on the way (the three keys that are
+ * ever pressed are in a table).
  */
 #include "vmm/i8042.h"
 
@@ -306,7 +307,7 @@ int i8042_create(struct i8042 **ret_i8042, void (*reset)(void *arg), void *arg,
 	if (!dev)
 		return -ENOMEM;
 	pthread_mutex_init(&dev->lock, NULL);
-	dev->ctr = CTR_SYSTEM | CTR_AUX_OFF | CTR_TRANSLATE;
+	dev->ctr = CTR_SYSTEM | CTR_AUX_OFF | CTR_KEYBOARD_IRQ;
 	dev->output_port = 0xcf;
 	dev->reset = reset;
 	dev->reset_arg = arg;

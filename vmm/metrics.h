@@ -17,7 +17,7 @@
 /* A counter written as the difference since the last flush. */
 struct metric {
 	_Atomic uint64_t value;
-	uint64_t flushed; /* loop thread only */
+	uint64_t seen, flushed; /* loop thread only; see metrics.c */
 };
 
 /* A value written as it is. */
