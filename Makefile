@@ -27,7 +27,7 @@ LDLIBS := $(MHD)/lib/libmicrohttpd.a -ljansson
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
-	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/kernel_image.c \
+	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/drives.c vmm/machine.c vmm/vmm.c \
 	vmm/options.c vmm/signals.c
