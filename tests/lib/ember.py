@@ -48,6 +48,19 @@ def guest(name):
     return path
 
 
+def guest_points(test, console):
+    """Turns a guest's report into points of the test; returns its lines.
+    Reports are "ok NAME" and "fail NAME DETAIL"; the last line is "done"."""
+    lines = console.decode("latin-1").splitlines()
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word in ("ok", "fail"):
+            name, _, detail = rest.partition(" ")
+            test.point(word == "ok", name, detail)
+    assert "done" in lines, "the guest did not come to its end"
+    return lines
+
+
 def need_kvm():
     """Skips the running test where no guest can be started."""
     try:

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line, log format, exit codes and signals. No guest."""
+import os
+import re
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "lib"))
+import ember
+from ember import Monitor, run
+from tap import main, skip_unless, test
+
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9} "
+
+
+@test
+def version(t):
+    code, out, err = run("--version")
+    assert (code, err) == (0, ""), (code, err)
+    lines = out.split("\n")
+    assert lines[0] == "Ember v0.1.0", out
+    assert re.search(r"^Firecracker v1\.16\.1$", out, re.M), out
+
+
+@test
+def help_names_every_option(t):
+    code, out, err = run("--help")
+    assert (code, err) == (0, ""), (code, err)
+    for name in ("api-sock", "id", "config-file", "no-api", "log-path",
+                 "level", "module", "show-level", "show-log-origin",
+                 "metrics-path", "boot-timer", "http-api-max-payload-size",
+                 "no-seccomp", "version", "help"):
+        t.point("--" + name in out, name, out)
+    assert run("-h") == (code, out, err)
+    assert run("--unknown", "--help") == (code, out, err)
+
+
+@test
+def argument_errors(t):
+    for args, reason in (
+            (["--unknown"], "Found argument 'unknown' which wasn't expected, "
+             "or isn't valid in this context."),
+            (["stray"], "Found argument 'stray' which wasn't expected"),
+            (["--id=x"], "Found argument 'id=x' which wasn't expected"),
+            (["--id"], "The argument 'id' requires a value, but none was "
+             "supplied."),
+            (["--id", "--no-api"], "The argument 'id' requires a value, but "
+             "none was supplied."),
+            (["--id", "a", "--id", "b"], "The argument 'id' was provided more "
+             "than once."),
+            (["--no-api"], "Argument 'config-file' required, but not found."),
+            (["--http-api-max-payload-size", "many"], ""),
+            (["--start-time-us", "-1"], "")):
+        code, out, err = run(*args)
+        want = "Arguments parsing error: " + reason
+        t.point(code == 153 and want in err
+                and err.endswith(" \n\nFor more information try --help.\n"),
+                " ".join(args), "%s %r" % (code, err))
+        t.point("Arguments parsing error: " + reason in out,
+                " ".join(args) + " in the log", out)
+
+
+@test
+def extra_arguments_after_two_dashes(t):
+    m = Monitor(test=t, args=["--", "--unknown", "x"])
+    assert m.get("/version")
+
+
+@test
+def bad_ids(t):
+    for name in ("", "a" * 65, "under_score", "dot.", "spa ce"):
+        code, _, err = run("--api-sock", t.path("s"), "--id", name)
+        t.point(code != 0 and "Invalid instance ID" in err, repr(name),
+                "%s %r" % (code, err))
+    m = Monitor(test=t, args=["--id", "a" * 64])
+    assert m.get("/")["id"] == "a" * 64
+
+
+@test
+def bad_level(t):
+    code, out, err = run("--api-sock", t.path("s"), "--level", "Loud")
+    assert code == 152, (code, out, err)
+    assert "Loud" in err, err
+
+
+@test
+def bad_log_path(t):
+    code, _, err = run("--api-sock", t.path("s"), "--log-path",
+                       t.path("no/log"))
+    assert code == 152, code
+    assert "No such file or directory (os error 2)" in err, err
+
+
+@test
+def socket_path_exists(t):
+    path = t.write("socket", "mine")
+    code, out, err = run("--api-sock", path)
+    text = ("Failed to open the API socket at: %s. Check that it is not "
+            "already used." % path)
+    assert code == 1 and text in out, (code, out, err)
+    with open(path) as file:
+        assert file.read() == "mine"
+
+
+@test
+def socket_path_is_unusable(t):
+    for path in (t.path("no/socket"), t.path("s" * 200)):
+        code, out, err = run("--api-sock", path)
+        t.point(code == 1 and "Failed to open the API socket" in out,
+                path[-20:], "%s %r %r" % (code, out, err))
+
+
+@test
+def socket_stays_behind(t):
+    m = Monitor(test=t)
+    assert stat.S_ISSOCK(os.stat(m.socket_path).st_mode)
+    m.signal(signal.SIGTERM)
+    m.wait()
+    assert os.path.exists(m.socket_path)
+
+
+@test
+def socket_mode_follows_umask(t):
+    m = Monitor(test=t, umask=0o077)
+    mode = stat.S_IMODE(os.stat(m.socket_path).st_mode)
+    assert mode == 0o700, oct(mode)
+
+
+@test
+def log_lines(t):
+    m = Monitor(test=t, log=False, args=[
+        "--id", "vm-1", "--show-level", "--show-log-origin", "--level",
+        "Debug"])
+    m.get("/version")
+    origin = r":[^:]+/[^:]+\.c:\d+"
+    lines = m.console.decode().splitlines()
+    line = re.compile(STAMP + r"\[vm-1:(ember|ember_api)"
+                      r":(ERROR|WARN|INFO|DEBUG)" + origin + r"\] .+$")
+    for text in lines:
+        assert line.match(text), text
+    assert "Running Firecracker v1.16.1" in lines[0], lines[0]
+    text = "\n".join(lines)
+    assert 'Listening on API socket ("%s").' % m.socket_path in text, text
+    assert "API server started." in text, text
+
+
+@test
+def log_lines_without_options(t):
+    m = Monitor(test=t, log=False)
+    first = m.expect(b"\n").decode()
+    assert re.match(STAMP + r"\[anonymous-instance:ember\] Running ", first), \
+        first
+
+
+@test
+def log_is_in_local_time(t):
+    m = Monitor(test=t, log=False,
+                env={**os.environ, "TZ": "TST-05:00"})
+    m.get("/version")
+    stamp = m.console.decode()[:19]
+    then = time.strptime(stamp, "%Y-%m-%dT%H:%M:%S")
+    now = time.gmtime(time.time() + 5 * 3600)
+    seconds = abs(time.mktime(then) - time.mktime(now))
+    assert seconds < 120, stamp
+
+
+@test
+def log_goes_to_its_path_only(t):
+    m = Monitor(test=t)
+    m.get("/version")
+    assert m.console == b"", m.console
+    assert "Running Firecracker" in m.log
+
+
+@test
+def module_filters_the_log(t):
+    m = Monitor(test=t, args=["--module", "api/", "--show-log-origin"])
+    m.get("/version")
+    lines = m.log.splitlines()
+    assert lines and all(":api/" in line for line in lines), m.log
+
+
+@test
+def log_file_is_not_truncated(t):
+    path = t.write("log", "x" * 5000)
+    m = Monitor(test=t, log=False, args=["--log-path", path])
+    m.get("/version")
+    assert os.path.getsize(path) == 5000
+
+
+@test
+def full_stdout_stalls_nobody(t):
+    end, full = os.pipe()
+    t.defer(os.close, end)
+    os.set_blocking(full, False)
+    try:
+        while True:
+            os.write(full, bytes(4096))
+    except BlockingIOError:
+        pass
+    m = Monitor(test=t, log=False, stdout=full)
+    os.close(full)
+    for _ in range(50):
+        assert m.get("/version")
+
+
+@test
+def closed_stdio_is_no_harm(t):
+    m = Monitor(test=t, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert m.get("/version")
+
+
+@test
+def sigterm_kills(t):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_CORE, (0, 0)))
+        m.signal(signum)
+        code = m.wait()
+        t.point(code == -signum, signal.Signals(signum).name, str(code))
+
+
+@test
+def fatal_signals_have_exit_codes(t):
+    for signum, want in ((signal.SIGHUP, 156), (signal.SIGXCPU, 154),
+                         (signal.SIGXFSZ, 151), (signal.SIGILL, 157),
+                         (signal.SIGBUS, 149), (signal.SIGSEGV, 150),
+                         (signal.SIGSYS, 2)):
+        m = Monitor(test=t)
+        m.signal(signum)
+        code = m.wait()
+        text = "Shutting down VM after intercepting signal %d, code 0." % signum
+        t.point(code == want and text in m.log,
+                signal.Signals(signum).name, "%s\n%s" % (code, m.log))
+        assert "exiting with error. exit_code=%d" % want in m.log, m.log
+
+
+@test
+def sigpipe_is_survived_and_told(t):
+    m = Monitor(test=t)
+    m.signal(signal.SIGPIPE)
+    m.wait_log("Received signal 13")
+    assert m.get("/version")
+
+
+@test
+def kick_signal_is_survived(t):
+    m = Monitor(test=t)
+    for _ in range(20):
+        m.signal(35)
+    assert m.get("/version") and m.alive()
+
+
+@test
+def config_file_problems(t):
+    kernel = t.write("kernel", b"not a kernel")
+    good = '"boot-source":{"kernel_image_path":"%s"}' % kernel
+    for name, text, part in (
+            ("missing", None, "No such file or directory (os error 2)"),
+            ("empty", "", ""),
+            ("broken", "{", ""),
+            ("array", "[]", ""),
+            ("no boot source", '{"drives":[]}', "boot-source"),
+            ("no drives", "{%s}" % good, "drives"),
+            ("unknown field", '{%s,"drives":[],"machine-config":{"cpus":1}}'
+             % good, "unknown field `cpus`"),
+            ("bad value", '{%s,"drives":[],"machine-config":{"vcpu_count":0,'
+             '"mem_size_mib":1}}' % good, "The number of vCPUs"),
+            ("bad drive", '{%s,"drives":[{"drive_id":"a","is_root_device":'
+             'true,"path_on_host":"/no/disk"}]}' % good, "/no/disk"),
+            ("bad kernel", '{%s,"drives":[],"unknown-section":[1]}' % good,
+             "")):
+        path = t.path("none") if text is None else t.write("config", text)
+        code, out, err = run("--no-api", "--config-file", path)
+        t.point(code == 1 and part in out and "exit_code=1" in out, name,
+                "%s\n%s\n%s" % (code, out, err))
+
+
+@test
+def no_api_has_no_socket(t):
+    config = t.write("config", "{}")
+    code, _, _ = run("--no-api", "--config-file", config, "--api-sock",
+                     t.path("socket"))
+    assert code == 1 and not os.path.exists(t.path("socket"))
+
+
+@test
+def metrics_path_on_the_command_line(t):
+    path = t.path("metrics")
+    m = Monitor(test=t, args=["--metrics-path", path])
+    fault = m.fault("PUT", "/metrics", {"metrics_path": path})
+    assert "Reinitialization of metrics not allowed." in fault, fault
+    assert os.path.exists(path)
+
+
+@test
+def startup_times_are_taken(t):
+    m = Monitor(test=t, args=[
+        "--start-time-us", str(time.monotonic_ns() // 1000),
+        "--start-time-cpu-us", "1", "--parent-cpu-time-us", "1000"])
+    assert m.get("/version")
+
+
+@test
+def without_kvm_the_start_is_refused(t):
+    """A machine without /dev/kvm: the API works, InstanceStart says why not."""
+    binary = None
+    if os.path.exists("/dev/kvm"):
+        probe = subprocess.run(
+            ["unshare", "-m", "sh", "-c",
+             "mount --bind /dev/null /dev/kvm"], capture_output=True)
+        skip_unless(probe.returncode == 0, "/dev/kvm cannot be hidden here")
+        binary = t.write("wrapper", (
+            "#!/bin/sh\nexec unshare -m sh -c 'mount --bind /dev/null "
+            "/dev/kvm; exec \"$0\" \"$@\"' %s \"$@\"\n" % ember.BINARY))
+        os.chmod(binary, 0o755)
+    m = Monitor(binary=binary, test=t)
+    m.put("/boot-source", kernel_image_path=t.write("kernel", b"x"))
+    fault = m.fault("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert "kvm" in fault.lower(), fault
+    assert m.get("/")["state"] == "Not started"
+
+
+if __name__ == "__main__":
+    main()
