@@ -19,8 +19,8 @@ struct api_options {
 /* Binds the socket (its path must not exist), starts the thread. @vmm must
  * outlive the server. */
 int api_server_start(struct api_server **ret_server, struct vmm *vmm,
-		     const struct api_options *options, struct error *err)
-	must_check;
+		     const struct api_options *options,
+		     struct error *err) must_check;
 
 /* Ends the thread and closes every connection; the socket file stays. Call
  * after the loop has stopped, so that no request waits for it. Accepts NULL. */
@@ -28,7 +28,7 @@ void api_server_stop(struct api_server *server);
 
 /* Applies a whole configuration file's text and starts the microVM. Thread:
  * main, before the loop runs. */
-int api_apply_config_file(struct vmm *vmm, const char *path, struct error *err)
-	must_check;
+int api_apply_config_file(struct vmm *vmm, const char *path,
+			  struct error *err) must_check;
 
 #endif

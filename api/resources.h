@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of single resources share with each other and with the
+ * configuration file: shapes of bodies, and the way back from a struct to JSON.
+ */
+#ifndef EMBER_RESOURCES_H
+#define EMBER_RESOURCES_H
+
+#include "api/router.h"
+
+extern const struct json_shape machine_put_shape; /* struct machine_update */
+extern const struct json_shape boot_source_shape; /* boot_source_config */
+extern const struct json_shape drive_put_shape;	  /* drive_config */
+extern const struct json_shape logger_shape;	  /* log_config */
+extern const struct json_shape metrics_shape;	  /* metrics_config */
+
+void machine_put_defaults(struct machine_update *update);
+void logger_defaults(struct log_config *config);
+
+/* New references; the strings are copied. */
+json_t *machine_to_json(const struct machine_config *config);
+json_t *boot_source_to_json(const struct boot_source_config *config);
+json_t *drive_to_json(const struct drive_config *config);
+
+/* Answers a GET with what @make builds, on the loop thread, from the microVM's
+ * state. */
+int api_answer_view(struct api_call *call,
+		    json_t *(*make)(const struct vmm_view *view)) must_check;
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/router.h"
+
+#include "vmm/log.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PATH_MAX_LEN 1024
+
+#define METRIC(member) offsetof(struct metrics, member)
+
+const struct route api_routes[] = {
+	{"GET", "", NULL, VMM_ALWAYS, api_get_instance, "",
+	 METRIC(get_api.instance_info_count)},
+	{"GET", "version", NULL, VMM_ALWAYS, api_get_version, "",
+	 METRIC(get_api.vmm_version_count)},
+	{"GET", "machine-config", NULL, VMM_ALWAYS, api_get_machine, "",
+	 METRIC(get_api.machine_cfg_count)},
+	{"GET", "vm", "config", VMM_ALWAYS, api_get_config, "", NO_METRIC},
+	{"PUT", "machine-config", NULL, VMM_PRE_BOOT, api_put_machine,
+	 "Machine config error: ", METRIC(put_api.machine_cfg)},
+	{"PUT", "boot-source", NULL, VMM_PRE_BOOT, api_put_boot_source,
+	 "Boot source error: ", METRIC(put_api.boot_source)},
+	{"PUT", "drives", NULL, VMM_ALWAYS, api_put_drive,
+	 "Drive config error: ", METRIC(put_api.drive)},
+	{"PUT", "actions", NULL, VMM_ALWAYS, api_put_actions,
+	 "Start microvm error: ", METRIC(put_api.actions)},
+	{"PUT", "logger", NULL, VMM_PRE_BOOT, api_put_logger,
+	 "Logger error: ", METRIC(put_api.logger)},
+	{"PUT", "metrics", NULL, VMM_PRE_BOOT, api_put_metrics,
+	 "Metrics error: ", METRIC(put_api.metrics)},
+	{"PATCH", "machine-config", NULL, VMM_PRE_BOOT, api_patch_machine,
+	 "Machine config error: ", METRIC(patch_api.machine_cfg)},
+	{"PATCH", "drives", NULL, VMM_POST_BOOT, api_patch_drive,
+	 "Drive config error: ", METRIC(patch_api.drive)},
+	{"PATCH", "vm", NULL, VMM_POST_BOOT, api_patch_vm,
+	 "Internal VMM error: ", NO_METRIC},
+	{"DELETE", "drives", NULL, VMM_POST_BOOT, api_delete_drive,
+	 "Drive config error: ", NO_METRIC},
+};
+
+const size_t api_route_count = ARRAY_SIZE(api_routes);
+
+/* --------------------------------------------------------------------
+ * responses */
+
+static void set_json(struct api_response *response, unsigned status,
+		     const char *key, const char *text)
+{
+	json_t *object = json_pack("{s:s%}", key, text, strlen(text));
+
+	response->status = status;
+	free(response->body);
+	response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	json_decref(object);
+}
+
+void api_refuse(const char *why, struct api_response *ret_response)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text),
+		 "%s\nAll previous unanswered requests will be dropped.", why);
+	set_json(ret_response, 400, "error", text);
+}
+
+/* -------------------------------------------------------------- help for
+ * handlers */
+
+int api_submit(struct api_call *call, struct vmm_action *action)
+{
+	int ret;
+
+	if (!action->when)
+		action->when = call->route->when;
+	ret = vmm_submit(call->vmm, action, &call->err);
+	/* EPERM is a complete sentence: wrong state, or never possible. */
+	if (ret && ret != -EPERM)
+		error_prefix(&call->err, "%s", call->route->error_prefix);
+	return ret;
+}
+
+int api_check_id(struct api_call *call, const char *body_id)
+{
+	if (!call->id || !*call->id)
+		return error_set(&call->err, EINVAL, "The ID cannot be empty.");
+	/* Bytes from 0x80 on belong to letters of other alphabets. */
+	for (const char *c = call->id; *c; c++)
+		if (!isalnum((unsigned char)*c) && *c != '_' &&
+		    (unsigned char)*c < 0x80)
+			return error_set(&call->err, EINVAL,
+					 "API Resource IDs can only contain "
+					 "alphanumeric characters and "
+					 "underscores.");
+	if (body_id && strcmp(body_id, call->id) != 0)
+		return error_set(&call->err, EINVAL,
+				 "The id from the path does not match the id "
+				 "from the body!");
+	return 0;
+}
+
+void api_deprecated(struct api_call *call, const char *what)
+{
+	call->response->deprecated = true;
+	metric_inc(&vmm_metrics(call->vmm)->deprecated_http_api_calls);
+	log_warn("%s", what);
+}
+
+/* ----------------------------------------------------------------------
+ * routing */
+
+struct path {
+	char text[PATH_MAX_LEN];
+	const char *segments[2]; /* "" and NULL when absent */
+};
+
+/* `http://host/a/b` and `//a/b` are `/a/b`. */
+static bool split_path(const char *text, struct path *path)
+{
+	static const char scheme[] = "http://";
+	char *save = NULL;
+
+	if (strncmp(text, scheme, sizeof(scheme) - 1) == 0) {
+		text += sizeof(scheme) - 1;
+		text += strcspn(text, "/");
+	}
+	if (strlen(text) >= sizeof(path->text))
+		return false;
+	strcpy(path->text, text + strspn(text, "/"));
+	path->segments[0] = strtok_r(path->text, "/", &save);
+	path->segments[1] = strtok_r(NULL, "/", &save);
+	if (!path->segments[0])
+		path->segments[0] = "";
+	return true;
+}
+
+static const struct route *find_route(const char *method,
+				      const struct path *path)
+{
+	const char *sub = path->segments[1];
+
+	for (size_t i = 0; i < api_route_count; i++) {
+		const struct route *route = &api_routes[i];
+
+		if (strcmp(route->method, method) != 0 ||
+		    strcmp(route->resource, path->segments[0]) != 0)
+			continue;
+		if (!route->sub || (sub && strcmp(route->sub, sub) == 0))
+			return route;
+	}
+	return NULL;
+}
+
+static bool is_method(const struct api_request *request, const char *method)
+{
+	return strcmp(request->method, method) == 0;
+}
+
+/* Which methods come with a body is the same on every path. */
+static int check_body(const struct api_request *request, struct error *err)
+{
+	if (is_method(request, "GET") && request->body_len)
+		return error_set(err, EINVAL,
+				 "GET request cannot have a body.");
+	if (is_method(request, "PUT") && !request->body_len)
+		return error_set(err, EINVAL, "Empty PUT request.");
+	if (is_method(request, "PATCH") && !request->body_len)
+		return error_set(err, EINVAL, "Empty PATCH request.");
+	if (is_method(request, "DELETE") && request->body_len)
+		return error_set(err, EINVAL, "Empty Delete request.");
+	return 0;
+}
+
+static void count_call(const struct api_call *call, int ret)
+{
+	const struct route *route = call->route;
+	char *base = (char *)vmm_metrics(call->vmm);
+	struct request_metric *both;
+
+	if (route->metric == NO_METRIC)
+		return;
+	if (strcmp(route->method, "GET") == 0) {
+		metric_inc((void *)(base + route->metric));
+		return;
+	}
+	both = (void *)(base + route->metric);
+	metric_inc(&both->count);
+	if (ret)
+		metric_inc(&both->fails);
+}
+
+static int dispatch(struct api_call *call, const struct api_request *request)
+{
+	struct path path;
+	int ret = check_body(request, &call->err);
+
+	if (ret)
+		return ret;
+	if (split_path(request->path, &path)) {
+		call->route = find_route(request->method, &path);
+		call->id = path.segments[1];
+	} else {
+		path.segments[0] = "";
+	}
+	if (!call->route)
+		return error_set(&call->err, EINVAL,
+				 "Invalid request method and/or path: %s %s.",
+				 request->method, path.segments[0]);
+	ret = call->route->handle(call);
+	count_call(call, ret);
+	return ret;
+}
+
+/* "Put", as the log writes methods. */
+static const char *method_name(const char *method)
+{
+	static const struct {
+		const char *method, *name;
+	} names[] = {
+		{"GET", "Get"},
+		{"PUT", "Put"},
+		{"PATCH", "Patch"},
+		{"DELETE", "Delete"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i].method, method) == 0)
+			return names[i].name;
+	return method;
+}
+
+static void log_request(const struct api_request *request)
+{
+	json_t *quoted;
+	char *body;
+
+	if (!log_enabled(LOG_LEVEL_INFO))
+		return;
+	if (!request->body_len) {
+		log_info("The API server received a %s request on \"%s\".",
+			 method_name(request->method), request->path);
+		return;
+	}
+	/* A JSON string is how the body is quoted in the log. */
+	quoted = json_stringn_nocheck(request->body, request->body_len);
+	body = json_dumps(quoted, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+	log_info("The API server received a %s request on \"%s\" with body %s.",
+		 method_name(request->method), request->path,
+		 body ? body : "that is not text");
+	free(body);
+	json_decref(quoted);
+}
+
+void api_route(struct vmm *vmm, const struct api_request *request,
+	       struct api_response *ret_response)
+{
+	uint64_t start = monotonic_ns();
+	struct api_call call = {
+		.vmm = vmm,
+		.body = {request->body, request->body_len},
+		.response = ret_response,
+	};
+
+	*ret_response = (struct api_response){.status = 204};
+	log_request(request);
+	if (dispatch(&call, request)) {
+		log_error("Received Error. Status code: 400 Bad Request. "
+			  "Message: %s",
+			  call.err.text);
+		set_json(ret_response, 400, "fault_message", call.err.text);
+	} else {
+		ret_response->status = ret_response->body ? 200 : 204;
+		log_info("The request was executed successfully. Status code: "
+			 "%s.",
+			 ret_response->body ? "200 OK" : "204 No Content");
+	}
+	log_debug("Total previous API call duration: %lu us.",
+		  (unsigned long)((monotonic_ns() - start) / 1000));
+}
