@@ -218,14 +218,14 @@ def cpuid_of(lines):
 def cpuid_of_one_cpu(t):
     lines, _ = boot(t, "cpu")
     leaves = cpuid_of(lines)
-    _, ebx, ecx, edx = leaves[1, 0]
+    # Feature bits that are off are not looked at: where KVM interprets guests
+    # they see those of the host.
+    _, ebx, ecx, _ = leaves[1, 0]
     t.point(ebx >> 8 & 0xff == 8, "clflush", hex(ebx))
     t.point(ebx >> 16 & 0xff == 1, "one logical CPU", hex(ebx))
     t.point(ebx >> 24 == 0, "apic id", hex(ebx))
     t.point(ecx >> 31 & 1, "hypervisor", hex(ecx))
     t.point(ecx >> 24 & 1, "tsc deadline", hex(ecx))
-    t.point(not ecx >> 15 & 1, "no pdcm", hex(ecx))
-    t.point(not edx >> 28 & 1, "no htt", hex(edx))
     t.point(leaves[0xa, 0] == [0, 0, 0, 0], "no pmu", str(leaves[0xa, 0]))
     signature = b"".join(word.to_bytes(4, "little")
                          for word in leaves[0x40000000, 0][1:])
