@@ -23,7 +23,9 @@ CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
 LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN) -pie,-static-pie -s) \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 # libmicrohttpd is always our trimmed static build: see api/wire.h.
-LDLIBS := $(MHD)/lib/libmicrohttpd.a -ljansson
+# Each of the two archives needs the other.
+LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
+	-Wl,--end-group -ljansson
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
@@ -67,13 +69,13 @@ $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIBS)
 
 # A unit test links the fakes it names before the library, so that the linker
 # takes those instead of the real modules.
 test_mmio_FAKES := kvm
 $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
-	$(Q)$(CC) $(filter-out -s -static-pie,$(LDFLAGS)) -pie -o $@ $(filter-out %.a,$^) $(B)/libember.a $(LDLIBS) -lcmocka
+	$(Q)$(CC) $(filter-out -s -static-pie,$(LDFLAGS)) -pie -o $@ $(filter-out %.a,$^) $(LIBS) -lcmocka
 
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in
