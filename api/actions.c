@@ -2,8 +2,7 @@
 /* /actions and /vm */
 #include "api/resources.h"
 
-/* ----------------------------------------------------------------------
- * actions */
+/* ----------------------------------------------------------------- actions */
 
 static const struct json_choice action_choices[] = {
 	{"FlushMetrics", VMM_ACTION_FLUSH_METRICS},

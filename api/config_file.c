@@ -22,8 +22,7 @@ static int run(struct vmm *vmm, struct vmm_action *action, struct error *err)
 	return vmm_act(vmm, action, err);
 }
 
-/* ---------------------------------------------------------------------
- * sections */
+/* ---------------------------------------------------------------- sections */
 
 typedef int (*section_fn)(struct vmm *vmm, const struct json_text *text,
 			  const json_t *value, struct error *err);

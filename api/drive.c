@@ -74,8 +74,7 @@ static int parse_limiter(const struct json_text *text, const json_t *value,
 	return json_read_object(text, value, &limiter_shape, field, err);
 }
 
-/* ------------------------------------------------------------------------
- * drives */
+/* ------------------------------------------------------------------ drives */
 
 #define AT(member) offsetof(struct drive_config, member)
 

@@ -59,8 +59,7 @@ static int error_at(struct error *err, struct place place, const char *what)
 			 place.line, place.column);
 }
 
-/* --------------------------------------------------------------------- parsing
- */
+/* ----------------------------------------------------------------- parsing */
 
 /*
  * jansson keeps integers in 64 bits with a sign. Those that only fit without
@@ -139,8 +138,7 @@ json_t *json_parse(const struct json_text *text, struct error *err)
 	return value ? value : syntax_error(&error, err);
 }
 
-/* ---------------------------------------------------------------------- values
- */
+/* ------------------------------------------------------------------ values */
 
 /* `string "x"`, `integer `3``, ... as the reader of the text wrote it. */
 static void describe(const json_t *value, char *buf, size_t size)
@@ -308,8 +306,7 @@ static int read_field(const struct json_text *text,
 	return ret;
 }
 
-/* --------------------------------------------------------------------- objects
- */
+/* ----------------------------------------------------------------- objects */
 
 static bool is_known(const struct json_shape *shape, const char *key)
 {

@@ -5,8 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* -----------------------------------------------------------------------
- * logger */
+/* ------------------------------------------------------------------ logger */
 
 static const struct json_choice level_choices[] = {
 	{"Off", LOG_LEVEL_OFF},	    {"Trace", LOG_LEVEL_TRACE},
@@ -70,8 +69,7 @@ int api_put_logger(struct api_call *call)
 	return ret;
 }
 
-/* ----------------------------------------------------------------------
- * metrics */
+/* ----------------------------------------------------------------- metrics */
 
 /* Keeps a map of strings as the text between its braces. */
 static int parse_properties(const struct json_text *text, const json_t *value,

@@ -44,8 +44,7 @@ const struct route api_routes[] = {
 
 const size_t api_route_count = ARRAY_SIZE(api_routes);
 
-/* --------------------------------------------------------------------
- * responses */
+/* --------------------------------------------------------------- responses */
 
 static void set_json(struct api_response *response, unsigned status,
 		     const char *key, const char *text)
@@ -109,8 +108,7 @@ void api_deprecated(struct api_call *call, const char *what)
 	log_warn("%s", what);
 }
 
-/* ----------------------------------------------------------------------
- * routing */
+/* ----------------------------------------------------------------- routing */
 
 struct path {
 	char text[PATH_MAX_LEN];

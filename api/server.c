@@ -252,8 +252,7 @@ static enum MHD_Result handle_access(void *arg,
 	return ret;
 }
 
-/* ---------------------------------------------------------------------
- * connections */
+/* ------------------------------------------------------------- connections */
 
 static void count_connection(void *arg, struct MHD_Connection *connection,
 			     void **context,

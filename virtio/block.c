@@ -59,8 +59,7 @@ static struct block *to_block(struct virtio_device *dev)
 	return container_of(dev, struct block, dev);
 }
 
-/* ------------------------------------------------------------ serving requests
- */
+/* -------------------------------------------------------- serving requests */
 
 /* Whole sectors, all of them on the disk. */
 static bool range_valid(const struct block *block, uint64_t sector,
@@ -232,8 +231,7 @@ static bool block_queue_event(struct virtio_device *dev, uint16_t q)
 	return more;
 }
 
-/* ------------------------------------------------------------------ life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 static int block_activate(struct virtio_device *dev)
 {

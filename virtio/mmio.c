@@ -200,8 +200,7 @@ static void write_queue_notify(struct virtio_mmio *mmio, uint32_t value)
 			  mmio->dev->ops->name, value);
 }
 
-/* -------------------------------------------------------- the status register
- */
+/* ----------------------------------------------------- the status register */
 
 /* Each state by the bits that stand for it, in the order of initialisation. */
 #define STATUS_ACKNOWLEDGE VIRTIO_STATUS_ACKNOWLEDGE
@@ -271,8 +270,7 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 		virtio_device_activate(dev);
 }
 
-/* ----------------------------------------------------------- the register file
- */
+/* ------------------------------------------------------- the register file */
 
 /* When a register may be written. */
 enum phase {

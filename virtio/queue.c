@@ -42,8 +42,7 @@ struct ring_used_elem {
 	le32 len;
 };
 
-/* ------------------------------------------------------- the areas in memory
- */
+/* ----------------------------------------------------- the areas in memory */
 
 static size_t desc_area_len(const struct queue *queue)
 {
@@ -96,8 +95,7 @@ static uint16_t driver_idx(const struct queue *queue)
 	return load16(queue->driver, OFF_IDX, __ATOMIC_ACQUIRE);
 }
 
-/* ----------------------------------------------------------------- life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 void queue_init(struct queue *queue, uint16_t size_max)
 {
@@ -299,8 +297,7 @@ bool queue_interrupt_wanted(struct queue *queue)
 	return first || event_passed(event, queue->next_used, old);
 }
 
-/* --------------------------------------------------------------------- kicks
- */
+/* ------------------------------------------------------------------- kicks */
 
 /* With EVENT_IDX nothing need be said: the driver kicks only when it passes
  * avail_event, which stays behind until kicks are enabled again. */

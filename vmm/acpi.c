@@ -164,8 +164,7 @@ static uint64_t add_table(struct builder *builder, void *table, size_t len)
 	return builder->base + start;
 }
 
-/* ------------------------------------------------------------------------ DSDT
- */
+/* -------------------------------------------------------------------- DSDT */
 
 static void add_serial(struct aml *aml)
 {

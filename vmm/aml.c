@@ -89,8 +89,7 @@ static void put_name(struct aml *aml, const char *name)
 	put_bytes(aml, segment, sizeof(segment));
 }
 
-/* --------------------------------------------------------------------- objects
- */
+/* ----------------------------------------------------------------- objects */
 
 static size_t begin_package(struct aml *aml)
 {
@@ -139,8 +138,7 @@ void aml_end(struct aml *aml, size_t mark)
 	aml->buf[mark + 2] = (uint8_t)(len >> 12);
 }
 
-/* ---------------------------------------------------------------------- values
- */
+/* ------------------------------------------------------------------ values */
 
 static void put_integer(struct aml *aml, uint64_t value)
 {
@@ -211,8 +209,7 @@ void aml_name_package(struct aml *aml, const char *name, const uint8_t *values,
 	aml_end(aml, mark);
 }
 
-/* ------------------------------------------------------------------- resources
- */
+/* --------------------------------------------------------------- resources */
 
 /* The buffer's size comes before its bytes: kept free as a word, too. */
 #define BUFFER_SIZE_BYTES (1 + sizeof(uint16_t))

@@ -36,8 +36,7 @@ struct initrd {
 	uint64_t len; /* 0: none */
 };
 
-/* ------------------------------------------------------------------ memory map
- */
+/* -------------------------------------------------------------- memory map */
 
 int boot_ram_layout(uint64_t size, struct gmem_range ranges[2])
 {
@@ -80,8 +79,7 @@ static void make_memory_map(const struct gmem *mem, struct memory_map *map)
 	}
 }
 
-/* ---------------------------------------------------------------------- initrd
- */
+/* ------------------------------------------------------------------ initrd */
 
 static int load_initrd(struct gmem *mem, int fd, uint64_t kernel_end,
 		       struct initrd *ret_initrd, struct error *err)
@@ -226,8 +224,7 @@ static int write_page_tables(struct gmem *mem)
 	return ret ? ret : gmem_write(mem, MEMMAP_PD, pd, sizeof(pd));
 }
 
-/* ---------------------------------------------------------------- PVH protocol
- */
+/* ------------------------------------------------------------ PVH protocol */
 
 /* Xen's include/public/arch-x86/hvm/start_info.h, version 1. */
 struct pvh_start_info {
@@ -292,8 +289,7 @@ static int write_start_info(struct gmem *mem, const struct initrd *initrd)
 		   : gmem_write(mem, MEMMAP_PVH_INFO, &info, sizeof(info));
 }
 
-/* ------------------------------------------------------------------- all of it
- */
+/* --------------------------------------------------------------- all of it */
 
 /* Null, code, data and task state, as vcpu_x86.c loads them into segments. */
 static int write_descriptor_tables(struct gmem *mem,

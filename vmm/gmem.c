@@ -25,8 +25,7 @@ struct gmem {
 	uint64_t *dirty; /* accessed by __atomic built-ins */
 };
 
-/* ------------------------------------------------------------------- mapping
- */
+/* ----------------------------------------------------------------- mapping */
 
 static int map_error(int code, enum gmem_pages pages, struct error *err)
 {
@@ -213,8 +212,7 @@ uint64_t gmem_size(const struct gmem *mem)
 	return size;
 }
 
-/* ------------------------------------------------------------------
- * translation */
+/* ------------------------------------------------------------- translation */
 
 /* The one place where an address becomes a pointer; NULL unless all of the
  * bytes are in one region. */
@@ -236,8 +234,7 @@ bool gmem_contains(const struct gmem *mem, uint64_t gpa, uint64_t len)
 	return translate(mem, gpa, len) != NULL;
 }
 
-/* -----------------------------------------------------------------------
- * copies */
+/* ------------------------------------------------------------------ copies */
 
 int gmem_read(const struct gmem *mem, uint64_t gpa, void *buf, size_t len)
 {
@@ -295,8 +292,7 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 	return 0;
 }
 
-/* ------------------------------------------------------------- loans and holds
- */
+/* --------------------------------------------------------- loans and holds */
 
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len, struct iovec *ret_iov)
 {

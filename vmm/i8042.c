@@ -155,8 +155,7 @@ int i8042_ctrl_alt_del(struct i8042 *dev)
 	return ret;
 }
 
-/* -------------------------------------------------------------------- commands
- */
+/* ---------------------------------------------------------------- commands */
 
 static void reset_machine(struct i8042 *dev)
 {
@@ -251,8 +250,7 @@ static void write_data(struct i8042 *dev, uint8_t value)
 	}
 }
 
-/* ----------------------------------------------------------------------- ports
- */
+/* ------------------------------------------------------------------- ports */
 
 static uint8_t read_status(const struct i8042 *dev)
 {

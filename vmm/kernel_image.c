@@ -80,8 +80,7 @@ static int load_piece(struct gmem *mem, uint64_t gpa, uint64_t len, int fd,
 	return ret ? read_failed(err, ret, what) : 0;
 }
 
-/* ------------------------------------------------------------------------- ELF
- */
+/* --------------------------------------------------------------------- ELF */
 
 struct elf {
 	Elf64_Ehdr header;
@@ -272,8 +271,7 @@ static int load_elf(struct gmem *mem, int fd, struct kernel_image *image,
 	return load_segments(mem, fd, &elf, &image->end, err);
 }
 
-/* --------------------------------------------------------------------- bzImage
- */
+/* ----------------------------------------------------------------- bzImage */
 
 static uint16_t get16(const uint8_t *setup, size_t off)
 {

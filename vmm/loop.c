@@ -47,8 +47,7 @@ struct loop {
 	bool closed; /* no call will be run any more */
 };
 
-/* -------------------------------------------------------------------- sources
- */
+/* ----------------------------------------------------------------- sources */
 
 static bool wanted(const struct loop *loop, const struct loop_source *source)
 {
@@ -143,8 +142,7 @@ void loop_enable_devices(struct loop *loop, bool on)
 	loop->devices_on = on;
 }
 
-/* --------------------------------------------------------------------- timers
- */
+/* ------------------------------------------------------------------ timers */
 
 void loop_timer_cancel(struct loop_timer *timer)
 {
@@ -203,8 +201,7 @@ static const struct timespec *time_to_wait(const struct loop *loop,
 	return buf;
 }
 
-/* ----------------------------------------------------------- calls and the end
- */
+/* ------------------------------------------------------- calls and the end */
 
 static void wake(const struct loop *loop)
 {
@@ -287,8 +284,7 @@ static void on_wakeup(struct loop_source *source, uint32_t events)
 		run_calls(source->loop);
 }
 
-/* ------------------------------------------------------------------- the loop
- */
+/* ---------------------------------------------------------------- the loop */
 
 static void handle_batch(struct loop *loop)
 {

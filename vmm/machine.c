@@ -78,8 +78,7 @@ void machine_destroy(struct machine *machine)
 	free(machine);
 }
 
-/* -------------------------------------------------- events from vCPU threads
- */
+/* ------------------------------------------------ events from vCPU threads */
 
 static void on_keyboard_reset(void *arg)
 {
@@ -105,8 +104,7 @@ static void on_acpi_power_off(void *arg)
 				  "the guest powered off (ACPI S5)");
 }
 
-/* ----------------------------------------------------------- building blocks
- */
+/* --------------------------------------------------------- building blocks */
 
 static enum gmem_pages pages_of(enum huge_pages pages)
 {
@@ -352,8 +350,7 @@ static int setup_vcpus(struct machine *machine,
 	return 0;
 }
 
-/* ---------------------------------------------------------------- life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 int machine_build(struct machine *machine,
 		  const struct machine_request *request, struct error *err)

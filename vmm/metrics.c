@@ -359,8 +359,7 @@ static uint64_t difference(struct metric *metric)
 	return metric->seen - metric->flushed;
 }
 
-/* ------------------------------------------------------------------- the line
- */
+/* ---------------------------------------------------------------- the line */
 
 struct line {
 	size_t len;
@@ -485,8 +484,7 @@ static void make_line(struct line *line, struct metrics *metrics)
 	put(line, "}\n");
 }
 
-/* ------------------------------------------------------------------------
- * flush */
+/* ------------------------------------------------------------------- flush */
 
 static void mark_fields(const struct field *fields, size_t count, void *base)
 {

@@ -82,8 +82,7 @@ static struct {
 	_Atomic bool changed;
 } terminal;
 
-/* ----------------------------------------------------------------- interrupts
- */
+/* -------------------------------------------------------------- interrupts */
 
 static uint8_t interrupt_id(const struct serial *serial)
 {
@@ -100,8 +99,7 @@ static void raise_if_due(const struct serial *serial)
 		irq_line_trigger(serial->irq);
 }
 
-/* ---------------------------------------------------------------------- input
- */
+/* ------------------------------------------------------------------- input */
 
 static void receive_one(struct serial *serial, uint8_t byte)
 {
@@ -248,8 +246,7 @@ int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
 	return ret ? ret : watch_input(serial, loop, in_fd);
 }
 
-/* ------------------------------------------------------------------- registers
- */
+/* --------------------------------------------------------------- registers */
 
 static void transmit(struct serial *serial, uint8_t byte)
 {

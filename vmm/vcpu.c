@@ -85,7 +85,7 @@ static void make_request(struct vcpu *vcpu, enum vcpu_request request)
 	pthread_kill(vcpu->thread, kick_signal());
 }
 
-/* ------------------------------------------------------------ exit handling */
+/* ----------------------------------------------------------- exit handling */
 
 static uint64_t elapsed_us(uint64_t since_ns)
 {
@@ -224,8 +224,7 @@ static bool run_once(struct vcpu *vcpu)
 	}
 }
 
-/* ---------------------------------------------------------------- the thread
- */
+/* -------------------------------------------------------------- the thread */
 
 static enum vcpu_request requested(const struct vcpu *vcpu)
 {
@@ -286,8 +285,7 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/* ---------------------------------------------------------------- life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 static int open_vcpu(struct vcpu *vcpu, struct kvm *kvm, struct error *err)
 {

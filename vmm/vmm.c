@@ -45,8 +45,7 @@ struct vmm {
 	struct loop_timer metrics_timer;
 };
 
-/* ---------------------------------------------------------- end of the microVM
- */
+/* ------------------------------------------------------ end of the microVM */
 
 void vmm_stop(struct vmm *vmm, int exit_code, const char *reason)
 {
@@ -75,8 +74,7 @@ static void on_failure(void *arg, const char *reason)
 	vmm_stop(arg, EXIT_FAILURE, reason);
 }
 
-/* -------------------------------------------------------------------- metrics
- */
+/* ----------------------------------------------------------------- metrics */
 
 static void flush_metrics(struct vmm *vmm)
 {
@@ -100,8 +98,7 @@ struct metrics *vmm_metrics(struct vmm *vmm)
 	return &vmm->metrics;
 }
 
-/* -------------------------------------------------------------- configuration
- */
+/* ----------------------------------------------------------- configuration */
 
 static int act_view(struct vmm *vmm, struct vmm_action *action,
 		    struct error *err)
@@ -209,8 +206,7 @@ static int act_set_metrics(struct vmm *vmm, struct vmm_action *action,
 	return metrics_configure(&vmm->metrics, &action->metrics, err);
 }
 
-/* ---------------------------------------------------------- starting, pausing
- */
+/* ------------------------------------------------------- starting, pausing */
 
 static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
 			struct error *err)
@@ -353,8 +349,7 @@ static int act_ctrl_alt_del(struct vmm *vmm, struct vmm_action *action,
 	return 0;
 }
 
-/* -------------------------------------------------------------------- actions
- */
+/* ----------------------------------------------------------------- actions */
 
 typedef int (*action_fn)(struct vmm *vmm, struct vmm_action *action,
 			 struct error *err);
@@ -410,8 +405,7 @@ int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
 	return sub.ret;
 }
 
-/* ----------------------------------------------------------------- life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 /* Start-up times as the jailer's clock readings give them. */
 static void record_startup(struct vmm *vmm)
