@@ -37,8 +37,7 @@ int api_put_actions(struct api_call *call)
 	return api_submit(call, &action);
 }
 
-/* --------------------------------------------------------------------- vm
- * state */
+/* ---------------------------------------------------------------- vm state */
 
 static const struct json_choice state_choices[] = {
 	{"Paused", VMM_ACTION_PAUSE},

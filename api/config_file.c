@@ -155,8 +155,7 @@ static int apply_sections(struct vmm *vmm, const struct json_text *text,
 	return 0;
 }
 
-/* ----------------------------------------------------------------------- the
- * file */
+/* ---------------------------------------------------------------- the file */
 
 static int read_file(const char *path, char **ret_text, size_t *ret_len,
 		     struct error *err)

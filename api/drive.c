@@ -16,8 +16,7 @@ static const struct json_choice engine_choices[] = {
 	{NULL, 0},
 };
 
-/* ---------------------------------------------------------------- rate
- * limiters */
+/* ----------------------------------------------------------- rate limiters */
 
 #define BUCKET(member) offsetof(struct token_bucket_config, member)
 

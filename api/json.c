@@ -10,8 +10,7 @@
 #define BODY_PREFIX                                                            \
 	"An error occurred when deserializing the json body of a request: "
 
-/* ------------------------------------------------------------ places in the
- * text */
+/* ------------------------------------------------------ places in the text */
 
 struct place {
 	unsigned line, column; /* both count from 1 */
@@ -98,6 +97,19 @@ static void saturate_integers(char *text, size_t len)
 	}
 }
 
+/* jansson says: duplicate object key near '"name"'. */
+static void duplicate_field(const char *text, struct place place,
+			    struct error *err)
+{
+	const char *name = strchr(text, '"');
+	size_t len = name ? strcspn(name + 1, "\"") : 0;
+	char what[128];
+
+	snprintf(what, sizeof(what), "duplicate field `%.*s`",
+		 (int)MIN(len, (size_t)64), name ? name + 1 : "");
+	error_at(err, place, what);
+}
+
 static json_t *syntax_error(const json_error_t *error, struct error *err)
 {
 	const struct place place = {
@@ -111,11 +123,13 @@ static json_t *syntax_error(const json_error_t *error, struct error *err)
 		error_at(err, place, "EOF while parsing an object");
 	} else if (code == json_error_end_of_input_expected) {
 		error_at(err, place, "trailing characters");
+	} else if (code == json_error_numeric_overflow) {
+		error_at(err, place, "invalid type: number, expected u64");
+	} else if (code == json_error_duplicate_key) {
+		duplicate_field(error->text, place, err);
 	} else {
 		error_at(err, place, error->text);
-		error_prefix(err, code == json_error_duplicate_key
-					  ? "duplicate field: "
-					  : "expected value: ");
+		error_prefix(err, "expected value: ");
 	}
 	return NULL;
 }

@@ -57,17 +57,20 @@ static void set_json(struct api_response *response, unsigned status,
 	json_decref(object);
 }
 
+/* Spaced as clients know it. */
 void api_refuse(const char *why, struct api_response *ret_response)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text),
-		 "%s\nAll previous unanswered requests will be dropped.", why);
-	set_json(ret_response, 400, "error", text);
+		 "{ \"error\": \"%s\\nAll previous unanswered requests will "
+		 "be dropped.\" }",
+		 why);
+	ret_response->status = 400;
+	ret_response->body = strdup(text);
 }
 
-/* -------------------------------------------------------------- help for
- * handlers */
+/* ------------------------------------------------------- help for handlers */
 
 int api_submit(struct api_call *call, struct vmm_action *action)
 {

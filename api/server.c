@@ -2,11 +2,12 @@
 /*
  * Theory of operation.
  *
- * We accept, libmicrohttpd speaks HTTP. One thread waits for the listening
- * socket, for libmicrohttpd's own epoll descriptor (which stands for all
- * connections), and for the word to stop. Accepting ourselves lets us turn away
- * what is one connection too many with the exact bytes clients expect, and use
- * a Unix socket.
+ * We accept, libmicrohttpd speaks HTTP. One thread waits in select for the
+ * listening socket, for the connections (at most ten) and for the word to stop.
+ * select, because the library's epoll mode is edge-triggered and misses the end
+ * of a connection that was half-closed before it was accepted. Accepting
+ * ourselves lets us turn away what is one connection too many with the exact
+ * bytes clients expect, and use a Unix socket.
  *
  * A request comes in pieces: handle_access is called once when the head is
  * there, again for parts of the body, and once more at the end. The pieces are
@@ -25,6 +26,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -50,7 +52,7 @@ static const char too_many[] = "HTTP/1.1 503\r\n"
 struct api_server {
 	struct vmm *vmm;
 	size_t max_payload;
-	int listen_fd, epoll_fd, stop_fd;
+	int listen_fd, stop_fd;
 	struct MHD_Daemon *daemon;
 	unsigned connections;
 	pthread_t thread;
@@ -67,8 +69,7 @@ struct request {
 	bool too_large;
 };
 
-/* -------------------------------------------------------------------- one
- * request */
+/* ------------------------------------------------------------- one request */
 
 /* The library's first word of a request: the path as it was sent. What is
  * returned comes back as *context. */
@@ -297,45 +298,50 @@ static void accept_client(struct api_server *server)
 		log_error("Cannot serve a connection to the API");
 }
 
-/* Milliseconds until the library wants to run, -1 for never. */
-static int library_timeout(struct MHD_Daemon *daemon)
+/* What to wait for, and for how long; returns what select returns. */
+static int wait_for_work(const struct api_server *server, fd_set *reads,
+			 fd_set *writes, fd_set *errors)
 {
+	int highest = MAX(server->listen_fd, server->stop_fd);
 	MHD_UNSIGNED_LONG_LONG ms;
+	struct timeval timeout;
+	bool limited;
 
-	if (MHD_get_timeout(daemon, &ms) != MHD_YES)
-		return -1;
-	return ms > 1000 ? 1000 : (int)ms;
-}
-
-static bool has_event(const struct epoll_event *events, int count, int fd)
-{
-	for (int i = 0; i < count; i++)
-		if (events[i].data.fd == fd)
-			return true;
-	return false;
+	FD_ZERO(reads);
+	FD_ZERO(writes);
+	FD_ZERO(errors);
+	MHD_get_fdset(server->daemon, reads, writes, errors, &highest);
+	FD_SET(server->listen_fd, reads);
+	FD_SET(server->stop_fd, reads);
+	limited = MHD_get_timeout(server->daemon, &ms) == MHD_YES;
+	if (limited)
+		timeout = (struct timeval){
+			.tv_sec = (time_t)(ms / 1000),
+			.tv_usec = (suseconds_t)(ms % 1000 * 1000),
+		};
+	return select(highest + 1, reads, writes, errors,
+		      limited ? &timeout : NULL);
 }
 
 static void *serve(void *arg)
 {
 	struct api_server *server = arg;
-	struct epoll_event events[3];
-	int count = 0;
+	fd_set reads, writes, errors;
 
 	pthread_setname_np(pthread_self(), "ember_api");
 	log_info("API server started.");
-	while (!has_event(events, count, server->stop_fd)) {
-		if (has_event(events, count, server->listen_fd))
+	for (;;) {
+		if (wait_for_work(server, &reads, &writes, &errors) < 0)
+			continue;
+		if (FD_ISSET(server->stop_fd, &reads))
+			return NULL;
+		if (FD_ISSET(server->listen_fd, &reads))
 			accept_client(server);
-		MHD_run(server->daemon);
-		count = epoll_wait(server->epoll_fd, events, 3,
-				   library_timeout(server->daemon));
-		count = MAX(count, 0);
+		MHD_run_from_select(server->daemon, &reads, &writes, &errors);
 	}
-	return NULL;
 }
 
-/* ---------------------------------------------------------------------- life
- * cycle */
+/* -------------------------------------------------------------- life cycle */
 
 static int bind_socket(const char *path, struct error *err)
 {
@@ -356,23 +362,13 @@ static int bind_socket(const char *path, struct error *err)
 	return take_fd(&fd);
 }
 
-static int watch(const struct api_server *server, int fd)
-{
-	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-
-	return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno
-								      : 0;
-}
-
 static struct MHD_Daemon *start_library(struct api_server *server)
 {
 	return MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-			MHD_USE_SUPPRESS_DATE_NO_CLOCK,
-		0, NULL, NULL, handle_access, server,
-		MHD_OPTION_URI_LOG_CALLBACK, begin_request, NULL,
-		MHD_OPTION_NOTIFY_COMPLETED, end_request, NULL,
-		MHD_OPTION_NOTIFY_CONNECTION, count_connection, server,
+		MHD_USE_NO_LISTEN_SOCKET | MHD_USE_SUPPRESS_DATE_NO_CLOCK, 0,
+		NULL, NULL, handle_access, server, MHD_OPTION_URI_LOG_CALLBACK,
+		begin_request, NULL, MHD_OPTION_NOTIFY_COMPLETED, end_request,
+		NULL, MHD_OPTION_NOTIFY_CONNECTION, count_connection, server,
 		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX + 1u,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
 		MHD_OPTION_END);
@@ -380,23 +376,11 @@ static struct MHD_Daemon *start_library(struct api_server *server)
 
 static int set_up(struct api_server *server)
 {
-	const union MHD_DaemonInfo *info;
-	int ret;
-
-	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	server->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (server->epoll_fd < 0 || server->stop_fd < 0)
+	if (server->stop_fd < 0)
 		return -errno;
 	server->daemon = start_library(server);
-	if (!server->daemon)
-		return -ENOMEM;
-	info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-	if (!info)
-		return -ENOTSUP;
-	ret = watch(server, info->epoll_fd);
-	if (!ret)
-		ret = watch(server, server->listen_fd);
-	return ret ? ret : watch(server, server->stop_fd);
+	return server->daemon ? 0 : -ENOMEM;
 }
 
 static int start_thread(struct api_server *server)
@@ -422,7 +406,7 @@ int api_server_start(struct api_server **ret_server, struct vmm *vmm,
 		return error_set_os(err, ENOMEM, "Cannot start the API:");
 	server->vmm = vmm;
 	server->max_payload = options->max_payload;
-	server->epoll_fd = server->stop_fd = -1;
+	server->stop_fd = -1;
 	server->listen_fd = bind_socket(options->socket_path, err);
 	if (server->listen_fd < 0) {
 		ret = server->listen_fd;
@@ -453,7 +437,6 @@ void api_server_stop(struct api_server *server)
 	if (server->daemon)
 		MHD_stop_daemon(server->daemon);
 	close_fd(&server->listen_fd);
-	close_fd(&server->epoll_fd);
 	close_fd(&server->stop_fd);
 	free(server);
 }

@@ -53,8 +53,7 @@ struct virtio_mmio {
 	struct kick kicks[VIRTIO_QUEUES_MAX];
 };
 
-/* ------------------------------------------------------------ reading
- * registers */
+/* ------------------------------------------------------- reading registers */
 
 static uint32_t read_magic(struct virtio_mmio *mmio)
 {
@@ -120,8 +119,7 @@ static uint32_t read_config_generation(struct virtio_mmio *mmio)
 	return mmio->dev->config_generation;
 }
 
-/* ------------------------------------------------------------ writing
- * registers */
+/* ------------------------------------------------------- writing registers */
 
 static void write_device_features_sel(struct virtio_mmio *mmio, uint32_t value)
 {
@@ -430,8 +428,7 @@ const struct bus_ops virtio_mmio_bus_ops = {
 	.write = mmio_write,
 };
 
-/* ------------------------------------------------------------------ guest
- * kicks */
+/* ------------------------------------------------------------- guest kicks */
 
 /*
  * The eventfd is watched edge-triggered and never read: each signal is an edge,
@@ -475,8 +472,7 @@ static int attach_kick(struct kick *kick, struct kvm *kvm, struct loop *loop,
 	return 0;
 }
 
-/* ------------------------------------------------------------------- life
- * cycle */
+/* -------------------------------------------------------------- life cycle */
 
 int virtio_mmio_create(struct virtio_mmio **ret_mmio, struct virtio_device *dev,
 		       uint64_t base, uint32_t gsi)

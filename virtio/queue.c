@@ -147,8 +147,7 @@ int queue_activate(struct queue *queue, struct gmem *mem, bool event_idx,
 	return 0;
 }
 
-/* -------------------------------------------------------------- taking
- * requests */
+/* --------------------------------------------------------- taking requests */
 
 static int broken(struct queue *queue, const char *why, unsigned value)
 {
@@ -256,8 +255,7 @@ void queue_unpop(struct queue *queue)
 	queue->next_avail--;
 }
 
-/* ---------------------------------------------------------- giving requests
- * back */
+/* ---------------------------------------------------- giving requests back */
 
 void queue_push(struct queue *queue, const struct chain *chain)
 {

@@ -237,8 +237,7 @@ static uint64_t add_dsdt(struct builder *builder,
 	return add_table(builder, bytes, len);
 }
 
-/* ----------------------------------------------------------------- other
- * tables */
+/* ------------------------------------------------------------ other tables */
 
 static struct generic_address io_port(uint16_t port)
 {

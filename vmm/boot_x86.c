@@ -117,8 +117,7 @@ static int load_initrd(struct gmem *mem, int fd, uint64_t kernel_end,
 	return 0;
 }
 
-/* ----------------------------------------------------- Linux 64-bit boot
- * protocol */
+/* ---------------------------------------------- Linux 64-bit boot protocol */
 
 /* Fields of struct boot_params, the "zero page" (Linux: zero-page.rst). */
 enum {

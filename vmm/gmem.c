@@ -320,8 +320,7 @@ int gmem_hold(struct gmem *mem, uint64_t gpa, size_t len, void **ret_ptr)
 	return 0;
 }
 
-/* --------------------------------------------------------------- dirty
- * tracking */
+/* ---------------------------------------------------------- dirty tracking */
 
 int gmem_track_dirty(struct gmem *mem)
 {

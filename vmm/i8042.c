@@ -87,8 +87,7 @@ struct i8042 {
 	void *reset_arg;
 };
 
-/* ------------------------------------------------------------- bytes for the
- * guest */
+/* ----------------------------------------------------- bytes for the guest */
 
 static void raise_irq(const struct i8042 *dev)
 {
@@ -294,8 +293,7 @@ const struct bus_ops i8042_bus_ops = {
 	.write = i8042_write,
 };
 
-/* ------------------------------------------------------------------- life
- * cycle */
+/* -------------------------------------------------------------- life cycle */
 
 int i8042_create(struct i8042 **ret_i8042, void (*reset)(void *arg), void *arg,
 		 struct i8042_metrics *metrics)

@@ -17,9 +17,12 @@
 /* bzImage (Documentation: x86 boot protocol), offsets in the file. */
 enum {
 	SETUP_SECTS = 0x1f1,
+	SETUP_SYSSIZE = 0x1f4,
+	SETUP_BOOT_FLAG = 0x1fe,
 	SETUP_JUMP_LEN = 0x201,
 	SETUP_MAGIC = 0x202,
 	SETUP_VERSION = 0x206,
+	SETUP_LOADFLAGS = 0x211,
 	SETUP_CODE32_START = 0x214,
 	SETUP_XLOADFLAGS = 0x236,
 	SETUP_INIT_SIZE = 0x260,
@@ -29,6 +32,9 @@ enum {
 #define SETUP_MAGIC_HDRS 0x53726448
 #define SETUP_VERSION_MIN 0x020c
 #define XLF_KERNEL_64 1
+#define BOOT_FLAG 0xaa55
+#define LOADED_HIGH 1
+#define SYSSIZE_UNIT 16
 #define SECTOR 512
 #define ENTRY64_OFFSET 0x200
 
@@ -291,6 +297,9 @@ static uint32_t get32(const uint8_t *setup, size_t off)
 
 static int check_setup(const uint8_t *setup, struct error *err)
 {
+	if (get16(setup, SETUP_BOOT_FLAG) != BOOT_FLAG)
+		return bad(err, "neither ELF nor bzImage",
+			   get16(setup, SETUP_BOOT_FLAG));
 	if (get32(setup, SETUP_MAGIC) != SETUP_MAGIC_HDRS)
 		return bad(err, "neither ELF nor bzImage",
 			   get32(setup, SETUP_MAGIC));
@@ -299,6 +308,9 @@ static int check_setup(const uint8_t *setup, struct error *err)
 		return error_set(err, EINVAL,
 				 "bzImage does not provide a 64-bit entry "
 				 "point");
+	if (!(setup[SETUP_LOADFLAGS] & LOADED_HIGH))
+		return bad(err, "a zImage, not a bzImage",
+			   setup[SETUP_LOADFLAGS]);
 	return 0;
 }
 
@@ -331,6 +343,8 @@ static int load_bzimage(struct gmem *mem, int fd, uint64_t file_size,
 	if (code_off + ENTRY64_OFFSET >= file_size)
 		return bad(err, "no code behind the setup sectors", code_off);
 	code_len = file_size - code_off;
+	if (code_len / SYSSIZE_UNIT < get32(setup, SETUP_SYSSIZE))
+		return bad(err, "the file ends within the code", code_len);
 	start = get32(setup, SETUP_CODE32_START);
 	if (start < MEMMAP_KERNEL)
 		return bad(err, "code32_start below 1 MiB", start);

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -172,6 +173,9 @@ int main(int argc, char *argv[])
 		print_information(&options);
 		return EXIT_SUCCESS;
 	}
+	/* An arena per thread would cost memory and system calls; there is
+	 * little to contend for. */
+	mallopt(M_ARENA_MAX, 1);
 	grow_fd_table();
 	unblock_stdout();
 	if (configure_log(&options, &err)) {

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 /* Room for all sections and METRICS_DEVICES_MAX devices. */
@@ -328,8 +329,7 @@ static const struct section sections[] = {
 	ABSENT_SECTION("memory_hotplug", hotplug_fields),
 };
 
-/* ----------------------------------------------------------------- taking
- * values */
+/* ----------------------------------------------------------- taking values */
 
 static uint64_t load(const _Atomic uint64_t *value)
 {
@@ -511,6 +511,18 @@ static void mark_flushed(struct metrics *metrics)
 			    metrics->devices[d].block);
 }
 
+/* A FIFO takes more than PIPE_BUF bytes in pieces: half a line would be worse
+ * than none. The page to spare is for what the reader left of the first one. */
+static bool has_room(int fd, size_t len)
+{
+	int size = fcntl(fd, F_GETPIPE_SZ);
+	int used = 0;
+
+	if (size < 0 || ioctl(fd, FIONREAD, &used))
+		return true; /* not a FIFO */
+	return (size_t)(size - used) >= len + PAGE_SIZE_4K;
+}
+
 static int write_line(struct metrics *metrics, struct line *line)
 {
 	ssize_t n;
@@ -518,6 +530,8 @@ static int write_line(struct metrics *metrics, struct line *line)
 	make_line(line, metrics);
 	if (line->overflow)
 		return -EOVERFLOW;
+	if (!has_room(metrics->fd, line->len))
+		return -EAGAIN;
 	n = write(metrics->fd, line->text, line->len);
 	if (n < 0)
 		return -errno;
@@ -545,15 +559,14 @@ int metrics_flush(struct metrics *metrics)
 	ret = write_line(metrics, &line);
 	if (ret == 0)
 		mark_flushed(metrics);
-	else if (ret == -EAGAIN)
-		metric_inc(&metrics->logger.missed_metrics_count);
 	else
-		metric_inc(&metrics->logger.metrics_fails);
-	return ret;
+		metric_inc(ret == -EAGAIN
+				   ? &metrics->logger.missed_metrics_count
+				   : &metrics->logger.metrics_fails);
+	return ret == -EAGAIN ? 0 : ret;
 }
 
-/* ------------------------------------------------------------------- life
- * cycle */
+/* -------------------------------------------------------------- life cycle */
 
 void metrics_init(struct metrics *metrics, const char *id)
 {

@@ -163,8 +163,9 @@ void metrics_release(struct metrics *metrics);
 int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 		      struct error *err) must_check;
 
-/* Writes one line. 0 also when no target is set; -errno otherwise (counted as
- * missed; the counters keep their differences). Loop thread. */
+/* Writes one line. 0 also when no target is set, or when it is a FIFO without
+ * room (counted as missed); -errno otherwise. Counters keep the differences
+ * that were not written. Loop thread. */
 int metrics_flush(struct metrics *metrics) must_check;
 
 /* Adds `block_<id>`; replaces one of the same id. -ENOSPC when full. */

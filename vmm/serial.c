@@ -422,8 +422,7 @@ const struct bus_ops serial_bus_ops = {
 	.write = serial_write,
 };
 
-/* ------------------------------------------------------------------- life
- * cycle */
+/* -------------------------------------------------------------- life cycle */
 
 int serial_create(struct serial **ret_serial, int out_fd,
 		  struct uart_metrics *metrics)
