@@ -228,6 +228,8 @@ def sigterm_kills(t):
 
 @test
 def fatal_signals_have_exit_codes(t):
+    skip_unless(not ember.sanitized("Thread"),
+                "ThreadSanitizer does not survive fatal signals")
     for signum, want in ((signal.SIGHUP, 156), (signal.SIGXCPU, 154),
                          (signal.SIGXFSZ, 151), (signal.SIGILL, 157),
                          (signal.SIGBUS, 149), (signal.SIGSEGV, 150),

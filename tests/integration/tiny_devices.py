@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import Monitor, guest, guest_points, need_kvm
+from ember import Monitor, TIMEOUT, guest, guest_points, need_kvm
 from tap import main, test
 
 
@@ -40,8 +40,10 @@ def accesses_to_nothing(t):
     m = start(t, "nothing")
     assert m.wait() == 0
     guest_points(t, m.console)
-    warnings = m.log.count("unknown port 0x400")
-    assert 1 <= warnings <= 30, "%d warnings for one port" % warnings
+    for what in ("port", "address"):
+        warnings = m.log.count("unknown " + what)
+        t.point(1 <= warnings <= 20, "few warnings of an unknown " + what,
+                "%d" % warnings)
 
 
 @test
@@ -118,7 +120,7 @@ def full_console_stalls_nobody(t):
     m = Monitor(test=t, stdout=full, args=["--metrics-path", metrics])
     os.close(full)
     m.start(guest("counter"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 6 * TIMEOUT
     missed = 0
     while not missed:
         assert time.monotonic() < deadline, "nothing was dropped"
@@ -165,8 +167,8 @@ def terminal_is_raw_and_put_back(t):
         m.expect(b"ready\n")
         raw = not termios.tcgetattr(theirs)[3] & (termios.ICANON
                                                   | termios.ECHO)
-        os.write(ours, b"\x03x")
-        m.expect(b"\x03x")
+        os.write(ours, b"\x04x")
+        m.expect(b"\x04x")
         if how == "guest":
             os.write(ours, b"q")
             assert m.wait() == 0

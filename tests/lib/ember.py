@@ -69,6 +69,12 @@ def need_kvm():
         raise Skip("/dev/kvm: " + error.strerror)
 
 
+def sanitized(kind=""):
+    """True for a binary built with (this kind of) sanitizer."""
+    with open(BINARY, "rb") as file:
+        return kind.encode() + b"Sanitizer" in file.read()
+
+
 class Gone(AssertionError):
     """The monitor, or its side of a connection, is no longer there."""
 
@@ -392,16 +398,20 @@ class Monitor:
         for pipe in (self._out, self._err):
             if pipe:
                 pipe.close()
+        for word in (b"Sanitizer: ", b"runtime error: "):
+            assert word not in self.stderr, self.stderr.decode("latin-1")
         return code
 
     def close(self):
         """Ends the monitor if it still runs, and forgets its files."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        self.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        try:
+            self.wait()
+        finally:
+            if self.process.stdin:
+                self.process.stdin.close()
+            shutil.rmtree(self.dir, ignore_errors=True)
 
 
 def run(*args, timeout=TIMEOUT, **popen):

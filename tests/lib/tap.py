@@ -81,13 +81,16 @@ class Test:
         return "\n".join(lines)
 
     def finish(self):
+        """Undoes everything; returns what went wrong with that."""
+        errors = []
         while self._undo:
             action, args = self._undo.pop()
             try:
                 action(*args)
-            except Exception:  # what else is to be undone matters more
-                traceback.print_exc()
+            except Exception:  # the rest is to be undone all the same
+                errors.append(traceback.format_exc())
         shutil.rmtree(self.dir, ignore_errors=True)
+        return "".join(errors)
 
 
 def test(function):
@@ -140,14 +143,15 @@ def _outcome(function, t):
 
 def _run(function, report):
     t = Test(function.__name__)
+    story = skipped = error = ""
     try:
         skipped, error = _outcome(function, t)
         # Monitors still run while the story of a failure is told.
-        bad = error or not all(good for good, _, _ in t.points)
-        story = t.explain() if bad else ""
+        if error or not all(good for good, _, _ in t.points):
+            story = t.explain()
     finally:
-        t.finish()
-    if skipped:
+        error += t.finish()
+    if skipped and not error:
         report.result(True, t.name, "SKIP " + skipped)
         return
     for good, point, detail in t.points:
