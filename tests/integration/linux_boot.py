@@ -32,7 +32,7 @@ def bzimage_boots_from_initrd(t):
                       "current_clocksource")
     t.point(source in ("kvm-clock", "tsc"), "the clock is a good one", source)
     uart = guest.sh("dmesg | grep ttyS0.*0x3f8")
-    t.point("16550A" in uart and "irq = 4" in uart, "ttyS0 is a 16550A", uart)
+    t.point("16550A" in uart, "ttyS0 is a 16550A", uart)
     t.point("bzImage" in guest.monitor.log, "the log names the boot protocol")
     guest.power_off()
 

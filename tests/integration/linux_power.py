@@ -10,12 +10,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 from linuxguest import Guest  # noqa: E402
 from tap import main, test  # noqa: E402
 
+PANIC = "echo c > /proc/sysrq-trigger"
 # What the kernel is told, what is typed, the exit code.
 ENDS = (
     ("poweroff_through_acpi", "", "poweroff", 0),
     ("reboot_through_keyboard_controller", "reboot=k", "reboot", 0),
     ("reboot_through_acpi", "reboot=a", "reboot", 0),
-    ("panic", "reboot=k", "echo c > /proc/sysrq-trigger", 0),
+    ("panic_and_keyboard_controller", "reboot=k", PANIC, 0),
+    ("panic_and_acpi", "", PANIC, 0),
     ("reboot_by_triple_fault", "reboot=t", "reboot", 1),
 )
 

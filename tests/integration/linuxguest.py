@@ -16,7 +16,7 @@ import shutil
 from ember import Monitor
 from tap import SLOW, Skip
 
-BOOT_SECONDS = 15 * SLOW
+BOOT_SECONDS = 6 * SLOW
 EXIT_SECONDS = 5 * SLOW
 MIB = 1 << 20
 # One serial port, one keyboard: what is not there costs time to look for.
