@@ -7,23 +7,25 @@ CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 SAN ?=
 V ?=
 Q := $(if $(V),,@)
-DEPS := build/deps
-MHD := $(DEPS)/libmicrohttpd
+MHD := build/deps/libmicrohttpd
+PREFIX ?= /usr/local
 
 CLANG := $(findstring clang,$(CC))
 WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wundef -Wcast-qual \
 	-Wwrite-strings -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
 	-Wimplicit-fallthrough -Wswitch-enum -Wnull-dereference -Wconversion \
 	$(if $(CLANG),-Wconditional-uninitialized)
-HARDEN := -fstack-protector-strong -fPIE
+HARDEN := -fstack-protector-strong -fPIE -ffunction-sections -fdata-sections
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2)
 CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include
 CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
-LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN) -pie,-static-pie -s) \
+# The release is a static program: its start-up time and memory are features.
+# Sanitizers need the dynamic linker.
+LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN)) -pie \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
-# libmicrohttpd is always our trimmed static build: see api/wire.h.
-# Each of the two archives needs the other.
+RELEASE := $(if $(SAN),,-static-pie -s)
+# Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group -ljansson
 
@@ -49,17 +51,20 @@ UNIT_TESTS := test_error test_log test_metrics test_loop test_bus test_serial \
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
 FAKE_SRCS := tests/fake/machine.c tests/fake/kvm.c tests/fake/ring.c
 
-include_deps = $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
 
+# ------------------------------------------------------------------ building ---
 .DELETE_ON_ERROR:
-.PHONY: all clean help
+.DEFAULT_GOAL := all
+.PHONY: all unit fuzz-targets help deps clean install
 all: $(B)/ember ## build the monitor (static, stripped)
+unit: $(UNIT_TESTS:%=$(B)/tests/unit/%) ## build the unit tests
+fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 
-help: ## list targets
+help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 $(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh
-	$(Q)api/microhttpd.sh $(abspath $(MHD))
+	$(Q)api/microhttpd.sh $(MHD)
 
 $(B)/%.o: %.c Makefile | $(MHD)/lib/libmicrohttpd.a
 	@mkdir -p $(@D)
@@ -69,13 +74,20 @@ $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $(RELEASE) -o $@ $< $(LIBS)
 
-# A unit test links the fakes it names before the library, so that the linker
-# takes those instead of the real modules.
-test_mmio_FAKES := kvm
-$(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
-	$(Q)$(CC) $(filter-out -s -static-pie,$(LDFLAGS)) -pie -o $@ $(filter-out %.a,$^) $(LIBS) -lcmocka
+# The fakes stand before the library, so that the linker takes them instead of
+# the modules they stand for.
+$(UNIT_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
+
+# Built with CC=clang and SAN=fuzzer-no-link,address,undefined.
+$(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
+
+$(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(RELEASE) -o $@ tests/perf/start.c vmm/util.c
 
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in
@@ -106,9 +118,83 @@ $(GUESTS:%=$(GUEST_B)/%.elf): $(GUEST_B)/%.elf: $(GUEST_B)/%.o $(GUEST_OBJS) $(G
 	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -Wl,--build-id=none,-z,noexecstack \
 		-T tests/guests/guest.ld -o $@ $(GUEST_OBJS) $< \
 		$(filter-out $(if $(filter hello64,$*),%/note.o),$(GUEST_B)/note.o)
-# ----------------------------------------------------------------------------
 
--include $(include_deps)
+# ------------------------------------------------------------------- testing ---
+.PHONY: check check-unit check-tiny check-linux sanitized fuzz asan tsan perf demo
+ASAN := build/asan
+TSAN := build/tsan
+FUZZ := build/fuzz
+FUZZ_SECONDS ?= 20
 
-clean: ## remove what was built (not the cached dependencies)
-	rm -rf $(filter-out build,$(B)) build/[!d]*
+asan: ## build monitor and unit tests with ASan and UBSan
+	$(Q)$(MAKE) --no-print-directory CC=clang B=$(ASAN) SAN=address,undefined all unit
+
+tsan: ## build monitor and unit tests with TSan
+	$(Q)$(MAKE) --no-print-directory CC=clang B=$(TSAN) SAN=thread all unit
+
+fuzz: ## build the fuzz targets
+	$(Q)$(MAKE) --no-print-directory CC=clang B=$(FUZZ) SAN=fuzzer-no-link,address,undefined fuzz-targets
+
+UNIT_DIRS := --unit $(B)/tests/unit --unit $(ASAN)/tests/unit --unit $(TSAN)/tests/unit
+
+check-unit: all unit asan tsan ## unit tests: plain, ASan+UBSan, TSan
+	tests/run --tier unit $(UNIT_DIRS)
+
+check-tiny: all guests ## tiny guests and API tests
+	tests/run --tier tiny
+
+check-linux: all guests ## Linux guests, directly or in the lab
+	tests/run --tier linux
+
+sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
+	tests/run --tier tiny --ember $(ASAN)/ember
+	tests/run --tier tiny --ember $(TSAN)/ember
+
+check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
+	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
+
+perf: all guests $(B)/tests/perf/start ## measure start-up, size and memory
+	tests/perf/run $(B)
+
+demo: ## set up everything and run a guest
+	tests/demo/demo.sh
+
+# -------------------------------------------------------------------- linting ---
+.PHONY: lint format check-headers
+C_FILES = $(shell git ls-files '*.c' '*.h')
+HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c
+
+format: ## format all C files
+	clang-format -i $(C_FILES)
+
+check-headers: $(MHD)/lib/libmicrohttpd.a ## every header compiles alone
+	$(Q)for h in $(HEADERS); do for cc in gcc clang; do \
+		$$cc $(CPPFLAGS) -std=gnu17 $(WARN_HEADERS) -fsyntax-only -x c $$h || exit 1; \
+	done; done
+WARN_HEADERS := -Wall -Wextra -Werror -Wno-unused-macros
+
+lint: check-headers ## format, both compilers, analysers, house rules
+	clang-format --dry-run -Werror $(C_FILES)
+	tests/style/style.py
+	$(MAKE) --no-print-directory CC=gcc B=build all unit
+	$(MAKE) --no-print-directory CC=clang B=build/clang all unit
+	cppcheck -q --std=c11 --enable=warning,performance,portability \
+		--inline-suppr --error-exitcode=1 -I. -I$(MHD)/include \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE -j 2 $(TIDY_SRCS)
+	printf '%s\n' $(TIDY_SRCS) | xargs -P 2 -n 4 clang-tidy --quiet \
+		--warnings-as-errors='*' 2>/dev/null -extra-arg=-w \
+		-extra-arg=-std=gnu17 -extra-arg=-D_GNU_SOURCE \
+		-extra-arg=-I. -extra-arg=-I$(MHD)/include
+
+# --------------------------------------------------------------------- set-up ---
+deps: ## install the Debian packages of packages.txt
+	tests/style/deps.sh
+
+install: all ## install the monitor to PREFIX
+	install -D -m 755 $(B)/ember $(DESTDIR)$(PREFIX)/bin/ember
+
+clean: ## remove what was built (not the cached library)
+	rm -rf $(filter-out build/deps,$(wildcard build/*))
+
+-include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)
