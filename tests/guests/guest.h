@@ -22,7 +22,7 @@ enum { PROTOCOL_PVH, PROTOCOL_LINUX };
 /* Each guest's own part. @info: PVH start info or zero page. */
 void guest_main(uintptr_t info, uint32_t protocol);
 
-/* ------------------------------------------------------------- instructions */
+/* ------------------------------------------------------------ instructions */
 
 static inline void out8(uint16_t port, uint8_t value)
 {
@@ -144,7 +144,7 @@ static inline void barrier(void)
 	__asm__ volatile("mfence" : : : "memory");
 }
 
-/* ------------------------------------------------------------------- report */
+/* ------------------------------------------------------------------ report */
 
 void print(const char *text);
 void print_hex(uint64_t value);
@@ -156,12 +156,17 @@ void check(bool good, const char *name, uint64_t got);
 /* The guest's last words. */
 void print_done(void);
 
-/* ------------------------------------------------------------------ the end */
+/* ----------------------------------------------------------------- the end */
 
 void guest_reset(void); /* i8042; the monitor ends with 0 */
 _Noreturn void guest_halt(void);
 
-/* ------------------------------------------------------------- boot details */
+/* ------------------------------------------------------------ boot details */
+
+/* Registers at the entry; the PVH one leaves the first two and CR3 open. */
+extern const struct entry_state {
+	uint64_t rsp, rbp, rflags, cr0, cr3, cr4;
+} entry_state;
 
 /* The kernel command line, however the guest was entered. */
 const char *boot_cmdline(uintptr_t info, uint32_t protocol);
@@ -171,7 +176,7 @@ bool boot_word(uintptr_t info, uint32_t protocol, const char *word);
 
 bool text_equal(const char *a, const char *b, size_t len);
 
-/* --------------------------------------------------------------- interrupts */
+/* -------------------------------------------------------------- interrupts */
 
 /* Takes over the local APIC and an IDT, keeps the PIC quiet. */
 void irq_init(void);

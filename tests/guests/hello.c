@@ -45,6 +45,10 @@ void guest_main(uintptr_t addr, uint32_t protocol)
 	check(info->magic == PVH_MAGIC, "magic", info->magic);
 	check(info->version == 1, "version", info->version);
 	check(info->flags == 0, "flags", info->flags);
+	check(addr == 0x6000, "info_address", addr);
+	check(entry_state.cr0 == 0x11, "cr0", entry_state.cr0);
+	check(entry_state.cr4 == 0, "cr4", entry_state.cr4);
+	check(entry_state.rflags == 2, "rflags", entry_state.rflags);
 	print("cmdline ");
 	print((const char *)(uintptr_t)info->cmdline);
 	print("\n");

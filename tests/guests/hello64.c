@@ -49,6 +49,19 @@ static void print_ramdisk(uintptr_t zero_page)
 	print("\n");
 }
 
+static void check_registers(void)
+{
+	const uint64_t pe_and_pg = 0x80000001;
+
+	check(entry_state.rsp == 0x8ff0, "rsp", entry_state.rsp);
+	check(entry_state.rbp == 0x8ff0, "rbp", entry_state.rbp);
+	check(entry_state.rflags == 2, "rflags", entry_state.rflags);
+	check((entry_state.cr0 & pe_and_pg) == pe_and_pg, "cr0",
+	      entry_state.cr0);
+	check(entry_state.cr3 == 0x9000, "cr3", entry_state.cr3);
+	check(entry_state.cr4 & 0x20, "cr4", entry_state.cr4);
+}
+
 void guest_main(uintptr_t zero_page, uint32_t protocol)
 {
 	const char *cmdline = boot_cmdline(zero_page, protocol);
@@ -66,6 +79,7 @@ void guest_main(uintptr_t zero_page, uint32_t protocol)
 	check(rsdp == 0xe0000, "rsdp", rsdp);
 	check(text_equal((const char *)(uintptr_t)rsdp, "RSD PTR ", 8),
 	      "rsdp_signature", read64(rsdp));
+	check_registers();
 	print("cmdline ");
 	print(cmdline);
 	print("\n");

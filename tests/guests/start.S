@@ -23,9 +23,19 @@
 	.code64
 	.global start64
 start64:
+	mov %rsp, entry_state
+	mov %rbp, entry_state + 8
+	mov $boot_stack_top, %esp
+	pushfq
+	popq entry_state + 16
+	mov %cr0, %rax
+	mov %rax, entry_state + 24
+	mov %cr3, %rax
+	mov %rax, entry_state + 32
+	mov %cr4, %rax
+	mov %rax, entry_state + 40
 	mov $tables_pml4, %eax
 	mov %rax, %cr3
-	mov $boot_stack_top, %esp
 	lgdt gdt_pointer
 	mov %rsi, %rdi
 	mov $1, %esi
@@ -36,6 +46,12 @@ start64:
 	.global start32
 start32:
 	mov $boot_stack_top, %esp
+	pushfl
+	popl entry_state + 16
+	mov %cr0, %eax
+	mov %eax, entry_state + 24
+	mov %cr4, %eax
+	mov %eax, entry_state + 40
 	mov %ebx, %edi
 	xor %esi, %esi
 	mov $enter_main, %ebx
@@ -132,6 +148,11 @@ tables_pd:
 	.quad page * 0x200000 + LARGE_PAGE + PRESENT_WRITABLE
 	.set page, page + 1
 	.endr
+
+	/* struct entry_state of guest.h */
+	.global entry_state
+entry_state:
+	.fill 6, 8, 0
 
 gdt:
 	.quad 0

@@ -164,6 +164,8 @@ def bad_bzimages(t):
         ("no 64-bit entry", images.bzimage(elf, xloadflags=0), no_entry),
         ("old protocol", images.bzimage(elf, version=0x20b), no_entry),
         ("oldest protocol", images.bzimage(elf, version=0x200), no_entry),
+        ("no boot flag", images.bzimage(elf, boot_flag=0), ""),
+        ("not loaded high", images.bzimage(elf, loadflags=0), ""),
         ("no header magic", images.bzimage(elf, header=b"HdrX"), ""),
         ("setup longer than the file", images.bzimage(elf, setup_sects=255),
          ""),

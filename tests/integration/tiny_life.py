@@ -359,6 +359,31 @@ def config_file_with_the_api(t):
 
 
 @test
+def config_file_with_logger_and_metrics(t):
+    need_kvm()
+    log, metrics = t.path("log"), t.path("metrics")
+    path = config(t, logger={"log_path": log, "level": "Debug",
+                             "show_level": True},
+                  metrics={"metrics_path": metrics, "emit_id": True})
+    m = Monitor(test=t, api=False, log=False, args=["--config-file", path])
+    assert m.wait() == 0
+    with open(log) as file:
+        text = file.read()
+    assert ":DEBUG] Kernel loaded using PVH boot protocol" in text, text
+    lines = metrics_lines(metrics)
+    assert [line["id"] for line in lines] == ["anonymous-instance"] * 2
+
+
+@test
+def config_file_may_be_large(t):
+    """Larger than any limit of a request body."""
+    need_kvm()
+    path = config(t, unknown=["x" * 1000] * 200)
+    m = Monitor(test=t, api=False, args=["--config-file", path])
+    assert m.wait() == 0
+
+
+@test
 def vm_config_round_trips(t):
     need_kvm()
     disk = t.write("disk", bytes(4096))
