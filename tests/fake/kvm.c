@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fake/kvm.h"
+
+#include <errno.h>
+
+struct fake_kvm fake_kvm;
+
+int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
+		      struct error *err)
+{
+	(void)kvm;
+	if (fake_kvm.ioeventfd_count == FAKE_KVM_EVENTS_MAX)
+		return error_set(err, ENOSPC, "too many ioeventfds");
+	fake_kvm.ioeventfds[fake_kvm.ioeventfd_count++] =
+		(struct fake_kvm_event){addr, value, fd};
+	return 0;
+}
+
+int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd, struct error *err)
+{
+	(void)kvm;
+	if (fake_kvm.irqfd_count == FAKE_KVM_EVENTS_MAX)
+		return error_set(err, ENOSPC, "too many irqfds");
+	fake_kvm.irqfds[fake_kvm.irqfd_count++] =
+		(struct fake_kvm_event){0, gsi, fd};
+	return 0;
+}
