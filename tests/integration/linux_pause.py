@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import time  # noqa: E402
 
-from linuxguest import Guest  # noqa: E402
+from linuxguest import EXIT, Guest  # noqa: E402
 from tap import SLOW, main, test  # noqa: E402
 
 TICKS = ("while [ ! -e /tmp/stop ]; do sleep 0.1; "
@@ -56,6 +56,7 @@ def pause_stops_the_guest_and_resume_continues_it(t):
     guest.monitor.patch("/vm", state="Resumed")
     t.point(wait_for_ticks(guest, 3), "it ticks again")
     guest.monitor.expect(b"typed meanwhile")
+    guest.monitor.expect(EXIT + b"0")
     state = guest.monitor.get("/")["state"]
     t.point(state == "Running", "the state is Running", state)
     guest.sh(STOP)
