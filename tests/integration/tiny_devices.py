@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serial port, keyboard, power, and accesses to nothing."""
-import fcntl
 import json
 import os
 import pty
@@ -11,10 +10,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import Monitor, TIMEOUT, guest, guest_points, need_kvm
+from ember import Monitor, TIMEOUT, guest, guest_points, need_kvm, shrink_pipe
 from tap import main, test
-
-F_SETPIPE_SZ = 1031  # not in Python's fcntl before 3.10
 
 
 def start(t, name, **options):
@@ -119,7 +116,7 @@ def full_console_stalls_nobody(t):
     need_kvm()
     end, full = os.pipe()
     t.defer(os.close, end)
-    fcntl.fcntl(full, F_SETPIPE_SZ, 4096)
+    shrink_pipe(full)
     metrics = t.path("metrics")
     m = Monitor(test=t, stdout=full, args=["--metrics-path", metrics])
     os.close(full)

@@ -14,6 +14,7 @@
 The socket is spoken to byte by byte, without an HTTP library, because the
 exact bytes of the answers are part of the interface.
 """
+import fcntl
 import json
 import os
 import select
@@ -67,6 +68,18 @@ def need_kvm():
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise Skip("/dev/kvm: " + error.strerror)
+
+
+def shrink_pipe(pipe, size=4096):
+    """Gives a pipe (its descriptor, or a FIFO's path while somebody has it
+    open) little room, so that a test fills it quickly."""
+    f_setpipe_sz = 1031  # fcntl.F_SETPIPE_SZ, from Python 3.10 on
+    if isinstance(pipe, int):
+        fcntl.fcntl(pipe, f_setpipe_sz, size)
+        return
+    fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    fcntl.fcntl(fd, f_setpipe_sz, size)
+    os.close(fd)
 
 
 def sanitized(kind=""):
