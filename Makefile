@@ -45,7 +45,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
 UNIT_TESTS := test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
-FAKE_SRCS := tests/fake/machine.c tests/fake/kvm.c tests/fake/ring.c
+FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c
 
 
 # ------------------------------------------------------------------ building ---
@@ -73,7 +73,10 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) $(RELEASE) -o $@ $< $(LIBS)
 
 # The fakes stand before the library, so that the linker takes them instead of
-# the modules they stand for.
+# the modules they stand for. Some programs fake more than the others.
+$(B)/tests/unit/test_vmm: $(B)/tests/fake/machine.o
+$(B)/tests/unit/test_router $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
+
 $(UNIT_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 

@@ -46,12 +46,24 @@ const size_t api_route_count = ARRAY_SIZE(api_routes);
 
 /* --------------------------------------------------------------- responses */
 
-static void set_json(struct api_response *response, unsigned status,
-		     const char *key, const char *text)
+/* The text may quote what a client sent, or be cut within a character: when it
+ * is not UTF-8, all that is not ASCII goes. */
+static json_t *text_to_json(char *text)
 {
-	json_t *object = json_pack("{s:s%}", key, text, strlen(text));
+	json_t *string = json_string(text);
 
-	response->status = status;
+	for (char *c = text; !string && *c; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	return string ? string : json_string(text);
+}
+
+static void answer_fault(struct api_response *response, struct error *err)
+{
+	json_t *object =
+		json_pack("{s:o}", "fault_message", text_to_json(err->text));
+
+	response->status = 400;
 	free(response->body);
 	response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
@@ -271,7 +283,7 @@ void api_route(struct vmm *vmm, const struct api_request *request,
 		log_error("Received Error. Status code: 400 Bad Request. "
 			  "Message: %s",
 			  call.err.text);
-		set_json(ret_response, 400, "fault_message", call.err.text);
+		answer_fault(ret_response, &call.err);
 	} else {
 		ret_response->status = ret_response->body ? 200 : 204;
 		log_info("The request was executed successfully. Status code: "

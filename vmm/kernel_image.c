@@ -260,7 +260,7 @@ static int load_elf(struct gmem *mem, int fd, struct kernel_image *image,
 		    struct error *err)
 {
 	struct elf elf;
-	uint64_t pvh_entry;
+	uint64_t pvh_entry = 0;
 	int ret = read_elf(fd, &elf, err);
 
 	if (!ret)

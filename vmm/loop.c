@@ -11,7 +11,10 @@
  */
 #include "vmm/loop.h"
 
+#include "vmm/log.h"
+
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
@@ -19,6 +22,7 @@
 
 #define EVENTS_MAX 32
 #define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
 
 /* A call from another thread; lives on the caller's stack. */
 struct call {
@@ -129,13 +133,19 @@ void loop_remove(struct loop_source *source)
 void loop_enable_devices(struct loop *loop, bool on)
 {
 	struct loop_source *source = loop->sources.next;
+	int ret;
 
 	if (loop->devices_on == on)
 		return;
 	for (; source != &loop->sources; source = source->next) {
 		if (source->class != LOOP_DEVICE || !source->events)
 			continue;
-		epoll_set(loop, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, source);
+		ret = epoll_set(loop, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+				source);
+		if (ret)
+			log_error("Cannot watch descriptor %d: %s (os error "
+				  "%d)",
+				  source->fd, os_error_text(-ret), -ret);
 		if (!on)
 			forget_pending(loop, source);
 	}
@@ -164,7 +174,9 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *timer,
 
 	loop_timer_cancel(timer);
 	timer->loop = loop;
-	timer->deadline_ns = monotonic_ns() + delay_ns;
+	if (__builtin_add_overflow(monotonic_ns(), delay_ns,
+				   &timer->deadline_ns))
+		timer->deadline_ns = UINT64_MAX;
 	while (*link && (*link)->deadline_ns <= timer->deadline_ns)
 		link = &(*link)->next;
 	timer->next = *link;
@@ -177,7 +189,8 @@ static void fire_timers(struct loop *loop)
 	uint64_t now = monotonic_ns();
 
 	while (loop->devices_on && loop->timers &&
-	       loop->timers->deadline_ns <= now) {
+	       loop->timers->deadline_ns <= now &&
+	       !atomic_load(&loop->stopping)) {
 		struct loop_timer *timer = loop->timers;
 
 		loop_timer_cancel(timer);
@@ -185,20 +198,42 @@ static void fire_timers(struct loop *loop)
 	}
 }
 
-/* NULL: nothing to wait for but events. */
-static const struct timespec *time_to_wait(const struct loop *loop,
-					   struct timespec *buf)
+/* Nanoseconds to the first timer; UINT64_MAX: nothing but events to wait for.
+ */
+static uint64_t time_to_wait(const struct loop *loop)
 {
-	uint64_t now, left;
+	uint64_t now;
 
 	if (!loop->timers || !loop->devices_on)
-		return NULL;
+		return UINT64_MAX;
 	now = monotonic_ns();
-	left = loop->timers->deadline_ns > now ? loop->timers->deadline_ns - now
+	return loop->timers->deadline_ns > now ? loop->timers->deadline_ns - now
 					       : 0;
-	buf->tv_sec = (time_t)(left / NS_PER_S);
-	buf->tv_nsec = (long)(left % NS_PER_S);
-	return buf;
+}
+
+/* Linux before 5.11. Rounded up: a timer must not find itself too early. */
+static int wait_milliseconds(struct loop *loop, uint64_t ns)
+{
+	uint64_t ms = ns / NS_PER_MS + (ns % NS_PER_MS != 0);
+	int timeout = ns == UINT64_MAX ? -1 : (int)MIN(ms, (uint64_t)INT_MAX);
+
+	return epoll_wait(loop->epoll_fd, loop->batch, EVENTS_MAX, timeout);
+}
+
+/* Number of events, or -errno. */
+static int wait_for_events(struct loop *loop)
+{
+	uint64_t ns = time_to_wait(loop);
+	const struct timespec timeout = {
+		.tv_sec = (time_t)(ns / NS_PER_S),
+		.tv_nsec = (long)(ns % NS_PER_S),
+	};
+	int n = epoll_pwait2(loop->epoll_fd, loop->batch, EVENTS_MAX,
+			     ns == UINT64_MAX ? NULL : &timeout, NULL);
+
+	if (n < 0 && errno == ENOSYS)
+		n = wait_milliseconds(loop, ns);
+	return n < 0 ? -errno : n;
 }
 
 /* ------------------------------------------------------- calls and the end */
@@ -305,12 +340,10 @@ int loop_run(struct loop *loop)
 	int ret = 0;
 
 	while (!atomic_load(&loop->stopping)) {
-		struct timespec buf;
-		int n = epoll_pwait2(loop->epoll_fd, loop->batch, EVENTS_MAX,
-				     time_to_wait(loop, &buf), NULL);
+		int n = wait_for_events(loop);
 
-		if (n < 0 && errno != EINTR) {
-			ret = -errno;
+		if (n < 0 && n != -EINTR) {
+			ret = n;
 			break;
 		}
 		loop->batch_len = MAX(n, 0);
