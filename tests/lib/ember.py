@@ -64,10 +64,17 @@ def guest_points(test, console):
 
 def need_kvm():
     """Skips the running test where no guest can be started."""
+    kvm_get_api_version = 0xae00
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise Skip("/dev/kvm: " + error.strerror)
+    try:
+        fcntl.ioctl(fd, kvm_get_api_version)
+    except OSError as error:
+        raise Skip("/dev/kvm is not KVM: " + error.strerror)
+    finally:
+        os.close(fd)
 
 
 def shrink_pipe(pipe, size=4096):
