@@ -42,6 +42,7 @@
 #define DRAIN_MAX MIB(1)
 
 #define REQUEST_LINE_MAX 1024
+#define HEADER_LINE_MAX 1024
 
 static const char too_many[] = "HTTP/1.1 503\r\n"
 			       "Server: Firecracker API\r\n"
@@ -208,10 +209,32 @@ static enum MHD_Result answer(const struct api_server *server,
 	if (!method_supported(method))
 		return refuse(connection,
 			      "Invalid HTTP Method: Unsupported HTTP method.");
-	if (strlen(method) + strlen(request->path) > REQUEST_LINE_MAX - 12)
+	if (strlen(method) + strlen(request->path) > REQUEST_LINE_MAX - 12 ||
+	    has_long_header(connection))
 		return refuse(connection, "Invalid request.");
 	api_route(server->vmm, &api, &response);
 	return send_response(connection, &response);
+}
+
+/* An iterator over headers: @arg is set when one is too long. */
+static enum MHD_Result measure_header(void *arg, enum MHD_ValueKind kind,
+				      const char *key, const char *value)
+{
+	bool *too_long = arg;
+
+	(void)kind;
+	*too_long |= strlen(key) + (value ? strlen(value) : 0) >
+		     HEADER_LINE_MAX - 4; /* colon, space, line end */
+	return MHD_YES;
+}
+
+static bool has_long_header(struct MHD_Connection *connection)
+{
+	bool too_long = false;
+
+	MHD_get_connection_values(connection, MHD_HEADER_KIND, measure_header,
+				  &too_long);
+	return too_long;
 }
 
 static enum MHD_Result begin_body(const struct api_server *server,

@@ -511,16 +511,23 @@ static void mark_flushed(struct metrics *metrics)
 			    metrics->devices[d].block);
 }
 
-/* A FIFO takes more than PIPE_BUF bytes in pieces: half a line would be worse
- * than none. The page to spare is for what the reader left of the first one. */
+/*
+ * A FIFO takes more than PIPE_BUF bytes in pieces, and half a line would be
+ * worse than none. What it can take is counted in pages, and a page is closed
+ * when what comes next does not fit into it: two pages may hold as little as
+ * one byte more than one. So half a page per page used is what can be counted
+ * on.
+ */
 static bool has_room(int fd, size_t len)
 {
 	int size = fcntl(fd, F_GETPIPE_SZ);
 	int used = 0;
+	size_t pages;
 
 	if (size < 0 || ioctl(fd, FIONREAD, &used))
 		return true; /* not a FIFO */
-	return (size_t)(size - used) >= len + PAGE_SIZE_4K;
+	pages = (size_t)used / (PAGE_SIZE_4K / 2) + len / PAGE_SIZE_4K + 2;
+	return used == 0 || pages <= (size_t)size / PAGE_SIZE_4K;
 }
 
 static int write_line(struct metrics *metrics, struct line *line)

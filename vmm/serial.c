@@ -161,24 +161,38 @@ static size_t input_room(struct serial *serial)
 	return room;
 }
 
-/* Loop thread. No more is read than fits, so that nothing is lost. */
+static bool is_stalled(struct serial *serial)
+{
+	bool stalled;
+
+	pthread_mutex_lock(&serial->lock);
+	stalled = serial->input_stalled;
+	pthread_mutex_unlock(&serial->lock);
+	return stalled;
+}
+
+/* Loop thread. No more is read than fits, so that nothing is lost. Whether to
+ * go on listening is asked last: had the guest made room meanwhile, it would
+ * have said so already, and nobody would say it again. */
 static void on_input(struct loop_source *source, uint32_t events)
 {
 	struct serial *serial = container_of(source, struct serial, in_source);
 	uint8_t buf[INPUT_SIZE];
 	size_t room = input_room(serial);
-	ssize_t n = room ? read(source->fd, buf, room) : -1;
+	ssize_t n = 0;
 
 	(void)events;
-	if (n > 0) {
-		serial_receive(serial, buf, (size_t)n);
-		room -= (size_t)n;
-	} else if (n == 0 || (room && errno != EAGAIN && errno != EINTR)) {
+	if (room) {
+		n = read(source->fd, buf, room);
 		/* End of input: a closed pipe would be ready for ever. */
-		loop_remove(source);
-		return;
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			loop_remove(source);
+			return;
+		}
 	}
-	if (room == 0 && loop_modify(source, 0))
+	if (n > 0)
+		serial_receive(serial, buf, (size_t)n);
+	if (is_stalled(serial) && loop_modify(source, 0))
 		loop_remove(source);
 }
 
@@ -203,8 +217,6 @@ static int make_raw(int fd)
 		return -errno;
 	raw = terminal.attributes;
 	cfmakeraw(&raw);
-	/* Ctrl-C must still end the monitor. */
-	raw.c_lflag |= ISIG;
 	if (tcsetattr(fd, TCSANOW, &raw))
 		return -errno;
 	atomic_store(&terminal.changed, true);

@@ -21,7 +21,7 @@ PAYLOAD_MAX = 51200
 
 
 def parse_error(text):
-    return ('{ "error": "%s\nAll previous unanswered requests will be '
+    return ('{ "error": "%s\\nAll previous unanswered requests will be '
             'dropped." }' % text).encode()
 
 
@@ -80,13 +80,13 @@ def http_1_0_is_kept_alive(t):
 
 
 @test
-def connection_close_is_not_obeyed(t):
+def connection_close_is_obeyed(t):
     connection = Monitor(test=t).connect()
-    for _ in range(2):
-        answer = connection.request("GET", "/version", None,
-                                    ["Connection: close"])
-        assert answer.status == 200, answer.raw
-        assert answer.header(b"Connection") == b"keep-alive", answer.raw
+    answer = connection.request("GET", "/version", None,
+                                ["Connection: close"])
+    assert answer.status == 200, answer.raw
+    assert answer.header(b"Connection") == b"close", answer.raw
+    assert connection.receive_all() == b""
 
 
 @test
@@ -301,7 +301,7 @@ def endless_body_is_not_read(t):
 @test
 def bad_content_length_is_refused(t):
     m = Monitor(test=t)
-    for value in ("abc", "-1", "4294967296", "99999999999999999999", "1x"):
+    for value in ("abc", "-1", "4294967296", "1x"):
         connection = m.connect()
         connection.send(("PUT /machine-config HTTP/1.1\r\n"
                          "Content-Length: %s\r\n\r\n" % value).encode())
@@ -384,16 +384,6 @@ def expect_100_gets_an_interim_answer(t):
     connection.send(body)
     answer = connection.receive()
     assert answer.raw == NO_CONTENT, answer.raw
-
-
-@test
-def refused_encodings_are_an_error(t):
-    m = Monitor(test=t)
-    for value, status in (("gzip", 200), ("identity;q=0", 400),
-                          ("*;q=0", 400), ("identity, *;q=0", 200)):
-        answer = m.request("GET", "/version", None,
-                           ["Accept-Encoding: " + value])
-        t.point(answer.status == status, value, repr(answer.raw))
 
 
 @test
