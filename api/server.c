@@ -192,6 +192,27 @@ static enum MHD_Result refuse_size(const struct api_server *server,
 	return refuse(connection, why);
 }
 
+/* An iterator over headers: @arg is set when one is too long. */
+static enum MHD_Result measure_header(void *arg, enum MHD_ValueKind kind,
+				      const char *key, const char *value)
+{
+	bool *too_long = arg;
+
+	(void)kind;
+	*too_long |= strlen(key) + (value ? strlen(value) : 0) >
+		     HEADER_LINE_MAX - 4; /* colon, space, line end */
+	return MHD_YES;
+}
+
+static bool has_long_header(struct MHD_Connection *connection)
+{
+	bool too_long = false;
+
+	MHD_get_connection_values(connection, MHD_HEADER_KIND, measure_header,
+				  &too_long);
+	return too_long;
+}
+
 static enum MHD_Result answer(const struct api_server *server,
 			      struct MHD_Connection *connection,
 			      const char *method, const struct request *request)
@@ -214,27 +235,6 @@ static enum MHD_Result answer(const struct api_server *server,
 		return refuse(connection, "Invalid request.");
 	api_route(server->vmm, &api, &response);
 	return send_response(connection, &response);
-}
-
-/* An iterator over headers: @arg is set when one is too long. */
-static enum MHD_Result measure_header(void *arg, enum MHD_ValueKind kind,
-				      const char *key, const char *value)
-{
-	bool *too_long = arg;
-
-	(void)kind;
-	*too_long |= strlen(key) + (value ? strlen(value) : 0) >
-		     HEADER_LINE_MAX - 4; /* colon, space, line end */
-	return MHD_YES;
-}
-
-static bool has_long_header(struct MHD_Connection *connection)
-{
-	bool too_long = false;
-
-	MHD_get_connection_values(connection, MHD_HEADER_KIND, measure_header,
-				  &too_long);
-	return too_long;
 }
 
 static enum MHD_Result begin_body(const struct api_server *server,

@@ -45,7 +45,6 @@ enum {
 	IIR_RX = 4,
 	IIR_FIFO_ON = 0xc0,
 	FCR_ENABLE = 1,
-	FCR_CLEAR_RX = 2,
 	LCR_DLAB = 0x80,
 	MCR_LOOP = 0x10,
 	MCR_MASK = 0x1f,
@@ -357,13 +356,11 @@ static void write_ier(struct serial *serial, uint8_t value)
 	raise_if_due(serial);
 }
 
+/* A driver clears the FIFO when it finds the port, to be rid of noise on the
+ * line. There is none here: what waits was typed by somebody, and is kept. */
 static void write_fcr(struct serial *serial, uint8_t value)
 {
 	serial->fcr = value & FCR_ENABLE;
-	if (!(value & FCR_CLEAR_RX))
-		return;
-	serial->input_len = 0;
-	announce_room(serial);
 }
 
 static void write_register(struct serial *serial, uint64_t reg, uint8_t value)

@@ -8,6 +8,7 @@ PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*[Ss][Kk][Ii][Pp]\w*\s*(.*))?")
 SKIP = re.compile(r"(?i)^skip\w*[:\s]*")
 TAIL_LINES = 25
 REASON_LINES = 12
+WIDTH = 160
 
 
 class Result:
@@ -102,9 +103,9 @@ def show(tier, result):
                         ("skipped", result.skipped)):
         for name, reason in items:
             first, *rest = reason.splitlines() or [""]
-            print("       %s: %s: %s" % (word, name, first))
+            print("       %s: %s: %s" % (word, name, first[:WIDTH]))
             for line in rest:
-                print("           " + line)
+                print("           " + line[:WIDTH])
     print(end="", flush=True)
 
 
