@@ -1,0 +1,91 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# guest.sh DIR: the part of the demo that runs where KVM is. $ASSETS has kernel,
+# initramfs and root file system, $EMBER is the monitor.
+set -eu
+cd "$1"
+socket=$PWD/api.sock
+console=$PWD/console
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Shows a request, sends it, shows the answer; anything but 2xx ends the demo.
+api() {
+	printf '$ curl --unix-socket api.sock -X %s http://localhost%s' "$1" "$2"
+	if [ $# = 3 ]; then
+		printf " -d '%s'" "$3"
+		set -- "$1" "$2" -d "$3"
+	fi
+	method=$1 path=$2
+	shift 2
+	printf '\n'
+	curl -sS --unix-socket "$socket" -X "$method" -w '[%{http_code}]\n' \
+		"http://localhost$path" "$@" >answer
+	cat answer
+	grep -q '\[2..\]' answer
+}
+
+# Waits until the console has a line with this text since it last had one.
+seen=0
+await() {
+	tries=0
+	while ! tail -c "+$((seen + 1))" "$console" | grep -aq "$1"; do
+		tries=$((tries + 1))
+		if [ $tries -gt 1200 ] || ! kill -0 "$ember" 2>/dev/null; then
+			cat "$console" log
+			echo "demo: the guest never said '$1'" >&2
+			exit 1
+		fi
+		[ $((tries % 20)) != 0 ] || printf '.'
+		sleep 0.1
+	done
+	sleep 0.2
+}
+
+# Types a command into the guest's console and shows what comes back.
+guest() {
+	seen=$(wc -c <"$console")
+	printf '%s\n' "$1" >&3
+	await EMBER-EXIT
+	printf '\nguest# %s\n' "$1"
+	tail -c "+$((seen + 1))" "$console" | tr -d '\r' |
+		grep -av "EMBER-EXIT" || true
+	tail -c "+$((seen + 1))" "$console" | grep -aq "EMBER-EXIT 0"
+}
+
+say "starting ember"
+cp "$ASSETS/rootfs.ext4" disk.ext4
+mkfifo input
+"$EMBER" --api-sock "$socket" --log-path log --boot-timer \
+	<input >"$console" 2>stderr &
+ember=$!
+exec 3>input
+while [ ! -S "$socket" ]; do sleep 0.02; done
+
+say "configuring the microVM"
+api GET /
+api PUT /machine-config '{"vcpu_count":1,"mem_size_mib":128}'
+api PUT /boot-source "{\"kernel_image_path\":\"$ASSETS/bzImage\",\"initrd_path\":\"$ASSETS/initrd\",\"boot_args\":\"console=ttyS0 panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd\"}"
+api PUT /drives/disk '{"drive_id":"disk","path_on_host":"disk.ext4","is_root_device":false}'
+api PUT /actions '{"action_type":"InstanceStart"}'
+
+say "the guest's console"
+await EMBER-READY
+tr -d '\r' <"$console" | tail -n 25
+
+say "using the guest (the first command tells the boot timer)"
+guest "devmem 0xc0000000 8 123"
+guest "uname -a"
+guest "cat /proc/cpuinfo | grep 'model name'; grep MemTotal /proc/meminfo"
+guest "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && ls /mnt"
+guest "dd if=/dev/urandom of=/mnt/blob bs=64k count=16 2>/dev/null; sync; sha256sum /mnt/blob; umount /mnt"
+api GET /
+
+say "powering the guest off"
+printf 'poweroff\n' >&3
+code=0
+wait "$ember" || code=$?
+grep -a "Guest-boot-time" log | sed 's/^.*] //'
+echo "EMBER-GUEST line: $(tr -d '\r' <"$console" | grep -a EMBER-GUEST) (seconds since the kernel started)"
+echo "ember's exit code: $code"
+exit "$code"
