@@ -24,7 +24,7 @@ CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
 # Sanitizers need the dynamic linker.
 LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN)) -pie \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
-RELEASE := $(if $(SAN),,-static-pie -s)
+LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie,$(LDFLAGS)) -static-pie -s)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group -ljansson
@@ -71,7 +71,7 @@ $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
-	$(Q)$(CC) $(LDFLAGS) $(RELEASE) -o $@ $< $(LIBS)
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $< $(LIBS)
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
@@ -87,7 +87,7 @@ $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libem
 
 $(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(RELEASE) -o $@ tests/perf/start.c vmm/util.c
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ tests/perf/start.c vmm/util.c
 
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in

@@ -390,11 +390,11 @@ static struct MHD_Daemon *start_library(struct api_server *server)
 	return MHD_start_daemon(
 		MHD_USE_NO_LISTEN_SOCKET | MHD_USE_SUPPRESS_DATE_NO_CLOCK, 0,
 		NULL, NULL, handle_access, server, MHD_OPTION_URI_LOG_CALLBACK,
-		begin_request, NULL, MHD_OPTION_NOTIFY_COMPLETED, end_request,
-		NULL, MHD_OPTION_NOTIFY_CONNECTION, count_connection, server,
-		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX + 1u,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-		MHD_OPTION_END);
+		begin_request, (void *)NULL, MHD_OPTION_NOTIFY_COMPLETED,
+		end_request, (void *)NULL, MHD_OPTION_NOTIFY_CONNECTION,
+		count_connection, server, MHD_OPTION_CONNECTION_LIMIT,
+		CONNECTIONS_MAX + 1u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)CONNECTION_MEMORY, MHD_OPTION_END);
 }
 
 static int set_up(struct api_server *server)

@@ -260,6 +260,8 @@ int loop_call(struct loop *loop, loop_call_fn fn, void *arg)
 	pthread_mutex_lock(&loop->lock);
 	if (!loop->closed) {
 		*loop->calls_tail = &call;
+		/* The caller stays until the call is done. */
+		/* cppcheck-suppress autoVariables */
 		loop->calls_tail = &call.next;
 		wake(loop);
 		while (!call.done)
