@@ -136,7 +136,7 @@ static json_t *syntax_error(const json_error_t *error, struct error *err)
 
 json_t *json_parse(const struct json_text *text, struct error *err)
 {
-	AUTO_FREE char *copy = malloc(text->len + 1);
+	char *copy = malloc(text->len + 1);
 	json_error_t error;
 	json_t *value;
 
@@ -149,6 +149,7 @@ json_t *json_parse(const struct json_text *text, struct error *err)
 	saturate_integers(copy, text->len);
 	value = json_loadb(copy, text->len,
 			   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	free(copy);
 	return value ? value : syntax_error(&error, err);
 }
 

@@ -128,7 +128,7 @@ int drives_set(struct drives *drives, struct drive_config *config,
 	if (ret)
 		return ret;
 	ret = drive_create(&drive, config, err);
-	if (ret)
+	if (!drive)
 		return ret;
 	if (slot < drives->count)
 		remove_at(drives, slot);
