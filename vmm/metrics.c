@@ -7,9 +7,10 @@
  * here yet have fields without storage: nothing was counted, so they are zero,
  * and clients that check the schema find what they look for.
  *
- * Counters grow while the line is made. So each is looked at once (`seen`), the
- * difference to the last flush that reached its target (`flushed`) is printed,
- * and only after a complete write does `flushed` become `seen`.
+ * Counters grow while the line is made. So each is looked at once before
+ * (`seen`), the difference to the last flush that reached its target
+ * (`flushed`) is printed, and only after a complete write does `flushed` become
+ * `seen`. So a sum over devices is the sum of what is printed for them.
  */
 #include "vmm/metrics.h"
 
@@ -21,7 +22,10 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-/* Room for all sections and METRICS_DEVICES_MAX devices. */
+/* They are in every line: bounded, so that a line is. */
+#define PROPERTIES_MAX 4096
+
+/* Room for all sections, METRICS_DEVICES_MAX devices and properties. */
 #define LINE_SIZE 49152
 
 enum kind {
@@ -45,27 +49,18 @@ struct section {
 	size_t count;
 };
 
+/* clang-format takes a `#` behind a brace for a directive. */
+#define FIELD(text, kind, offset)                                              \
+	{                                                                      \
+		text, kind, offset                                             \
+	}
+
 /* One row per field; the struct's member has the field's name. */
-#define C(type, name)                                                          \
-	{                                                                      \
-#name, COUNT, offsetof(struct type, name)                      \
-	}
-#define S(type, name)                                                          \
-	{                                                                      \
-#name, STORE, offsetof(struct type, name)                      \
-	}
-#define G(type, name)                                                          \
-	{                                                                      \
-#name, AGG, offsetof(struct type, name)                        \
-	}
-#define Z(name)                                                                \
-	{                                                                      \
-#name, ABSENT, 0                                               \
-	}
-#define ZG(name)                                                               \
-	{                                                                      \
-#name, NO_AGG, 0                                               \
-	}
+#define C(type, name) FIELD(#name, COUNT, offsetof(struct type, name))
+#define S(type, name) FIELD(#name, STORE, offsetof(struct type, name))
+#define G(type, name) FIELD(#name, AGG, offsetof(struct type, name))
+#define Z(name) FIELD(#name, ABSENT, 0)
+#define ZG(name) FIELD(#name, NO_AGG, 0)
 
 static const struct field api_server_fields[] = {
 	S(api_server_metrics, process_startup_time_us),
@@ -118,10 +113,9 @@ static const struct field get_api_fields[] = {
 };
 
 #define R(type, name)                                                          \
-	{#name "_count", COUNT, offsetof(struct type, name.count)},            \
-	{                                                                      \
-#name "_fails", COUNT, offsetof(struct type, name.fails)       \
-	}
+	FIELD(#name "_count", COUNT, offsetof(struct type, name.count)),       \
+		FIELD(#name "_fails", COUNT,                                   \
+		      offsetof(struct type, name.fails))
 static const struct field put_api_fields[] = {
 	R(put_api_metrics, actions),	    R(put_api_metrics, boot_source),
 	R(put_api_metrics, drive),	    R(put_api_metrics, logger),
@@ -304,7 +298,14 @@ static const struct field hotplug_fields[] = {
 		name, 0, fields, ARRAY_SIZE(fields)                            \
 	}
 
-/* The `block` section is the sum over devices and printed apart. */
+/* Of one device, and of the sum over all: printed apart from the others. */
+static const struct section block_section = {
+	"block",
+	0,
+	block_fields,
+	ARRAY_SIZE(block_fields),
+};
+
 static const struct section sections[] = {
 	SECTION("api_server", api_server, api_server_fields),
 	ABSENT_SECTION("balloon", balloon_fields),
@@ -353,10 +354,52 @@ void metric_agg_record(struct metric_agg *agg, uint64_t us)
 	metric_add(&agg->sum_us, us);
 }
 
-static uint64_t difference(struct metric *metric)
+static void look(struct metric *metric)
 {
 	metric->seen = load(&metric->value);
+}
+
+static uint64_t difference(const struct metric *metric)
+{
 	return metric->seen - metric->flushed;
+}
+
+static void mark_flushed(struct metric *metric)
+{
+	metric->flushed = metric->seen;
+}
+
+static bool has_counter(const struct field *field)
+{
+	return field->kind == COUNT || field->kind == AGG;
+}
+
+/* @field must have one. */
+static struct metric *counter_of(const struct field *field, void *base)
+{
+	char *at = (char *)base + field->offset;
+
+	if (field->kind == AGG)
+		at += offsetof(struct metric_agg, sum_us);
+	return (void *)at;
+}
+
+static void each_in_section(const struct section *section, void *base,
+			    void (*fn)(struct metric *metric))
+{
+	for (size_t i = 0; i < section->count; i++)
+		if (has_counter(&section->fields[i]))
+			fn(counter_of(&section->fields[i], base));
+}
+
+static void each_counter(struct metrics *metrics,
+			 void (*fn)(struct metric *metric))
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
+		each_in_section(&sections[i],
+				(char *)metrics + sections[i].offset, fn);
+	for (size_t d = 0; d < metrics->device_count; d++)
+		each_in_section(&block_section, metrics->devices[d].block, fn);
 }
 
 /* ---------------------------------------------------------------- the line */
@@ -420,47 +463,38 @@ static void put_field(struct line *line, const struct field *field, void *base)
 }
 
 static void put_section(struct line *line, const char *name,
-			const struct field *fields, size_t count, void *base)
+			const struct section *section, void *base)
 {
 	put(line, ",\"%s\":{", name);
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < section->count; i++) {
 		if (i)
 			put(line, ",");
-		put_field(line, &fields[i], base);
+		put_field(line, &section->fields[i], base);
 	}
 	put(line, "}");
 }
 
-/* Sums counters over devices. Extremes of several devices mean nothing: the
- * sum has none (they read zero). */
-static void sum_blocks(const struct metrics *metrics, struct block_metrics *sum)
+static void add_block(struct block_metrics *sum, struct block_metrics *block)
 {
-	memset(sum, 0, sizeof(*sum));
-	for (size_t d = 0; d < metrics->device_count; d++) {
-		char *from = (char *)metrics->devices[d].block;
+	for (size_t i = 0; i < block_section.count; i++) {
+		const struct field *field = &block_section.fields[i];
 
-		for (size_t i = 0; i < ARRAY_SIZE(block_fields); i++) {
-			size_t off = block_fields[i].offset;
-			struct metric *to;
-
-			if (block_fields[i].kind == AGG)
-				off += offsetof(struct metric_agg, sum_us);
-			to = (void *)((char *)sum + off);
-			metric_add(to, difference((void *)(from + off)));
-		}
+		counter_of(field, sum)->seen +=
+			difference(counter_of(field, block));
 	}
 }
 
+/* The sum over devices has no extremes: they read zero. */
 static void put_blocks(struct line *line, const struct metrics *metrics)
 {
 	struct block_metrics sum;
 
-	sum_blocks(metrics, &sum);
-	put_section(line, "block", block_fields, ARRAY_SIZE(block_fields),
-		    &sum);
+	memset(&sum, 0, sizeof(sum));
 	for (size_t d = 0; d < metrics->device_count; d++)
-		put_section(line, metrics->devices[d].key, block_fields,
-			    ARRAY_SIZE(block_fields),
+		add_block(&sum, metrics->devices[d].block);
+	put_section(line, "block", &block_section, &sum);
+	for (size_t d = 0; d < metrics->device_count; d++)
+		put_section(line, metrics->devices[d].key, &block_section,
 			    metrics->devices[d].block);
 }
 
@@ -477,39 +511,13 @@ static void make_line(struct line *line, struct metrics *metrics)
 	if (metrics->properties_json)
 		put(line, ",\"properties\":{%s}", metrics->properties_json);
 	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
-		put_section(line, sections[i].name, sections[i].fields,
-			    sections[i].count,
+		put_section(line, sections[i].name, &sections[i],
 			    (char *)metrics + sections[i].offset);
 	put_blocks(line, metrics);
 	put(line, "}\n");
 }
 
 /* ------------------------------------------------------------------- flush */
-
-static void mark_fields(const struct field *fields, size_t count, void *base)
-{
-	for (size_t i = 0; i < count; i++) {
-		size_t off = fields[i].offset;
-		struct metric *metric;
-
-		if (fields[i].kind == AGG)
-			off += offsetof(struct metric_agg, sum_us);
-		else if (fields[i].kind != COUNT)
-			continue;
-		metric = (void *)((char *)base + off);
-		metric->flushed = metric->seen;
-	}
-}
-
-static void mark_flushed(struct metrics *metrics)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
-		mark_fields(sections[i].fields, sections[i].count,
-			    (char *)metrics + sections[i].offset);
-	for (size_t d = 0; d < metrics->device_count; d++)
-		mark_fields(block_fields, ARRAY_SIZE(block_fields),
-			    metrics->devices[d].block);
-}
 
 /*
  * A FIFO takes more than PIPE_BUF bytes in pieces, and half a line would be
@@ -526,14 +534,17 @@ static bool has_room(int fd, size_t len)
 
 	if (size < 0 || ioctl(fd, FIONREAD, &used))
 		return true; /* not a FIFO */
+	if (used == 0)
+		return len <= (size_t)size;
 	pages = (size_t)used / (PAGE_SIZE_4K / 2) + len / PAGE_SIZE_4K + 2;
-	return used == 0 || pages <= (size_t)size / PAGE_SIZE_4K;
+	return pages <= (size_t)size / PAGE_SIZE_4K;
 }
 
 static int write_line(struct metrics *metrics, struct line *line)
 {
 	ssize_t n;
 
+	each_counter(metrics, look);
 	make_line(line, metrics);
 	if (line->overflow)
 		return -EOVERFLOW;
@@ -565,7 +576,7 @@ int metrics_flush(struct metrics *metrics)
 	collect_log_counts(&metrics->logger);
 	ret = write_line(metrics, &line);
 	if (ret == 0)
-		mark_flushed(metrics);
+		each_counter(metrics, mark_flushed);
 	else
 		metric_inc(ret == -EAGAIN
 				   ? &metrics->logger.missed_metrics_count
@@ -596,6 +607,13 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 				 "Cannot initialize the metrics system due to "
 				 "bad user input: Reinitialization of metrics "
 				 "not allowed.");
+	if (config->properties_json &&
+	    strlen(config->properties_json) > PROPERTIES_MAX)
+		return error_set(err, EINVAL,
+				 "Cannot initialize the metrics system due to "
+				 "bad user input: properties are longer than "
+				 "%d bytes.",
+				 PROPERTIES_MAX);
 	metrics->fd = open(config->path,
 			   O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
 	if (metrics->fd < 0)
@@ -612,14 +630,17 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 int metrics_add_block(struct metrics *metrics, const char *id,
 		      struct block_metrics *block)
 {
-	struct metrics_device *device =
-		&metrics->devices[metrics->device_count];
+	struct metrics_device added = {.block = block};
+	size_t i = 0;
 
-	if (metrics->device_count == METRICS_DEVICES_MAX)
+	snprintf(added.key, sizeof(added.key), "block_%s", id);
+	while (i < metrics->device_count &&
+	       strcmp(metrics->devices[i].key, added.key) != 0)
+		i++;
+	if (i == METRICS_DEVICES_MAX)
 		return -ENOSPC;
-	snprintf(device->key, sizeof(device->key), "block_%s", id);
-	device->block = block;
-	metrics->device_count++;
+	metrics->devices[i] = added;
+	metrics->device_count = MAX(metrics->device_count, i + 1);
 	return 0;
 }
 

@@ -25,7 +25,7 @@ struct metric_store {
 	_Atomic uint64_t value;
 };
 
-/* Latencies in microseconds since the last flush. */
+/* Latencies in microseconds; the sum is written as a difference. */
 struct metric_agg {
 	_Atomic uint64_t min_us, max_us; /* since the start */
 	struct metric sum_us;
@@ -159,7 +159,8 @@ void metric_agg_record(struct metric_agg *agg, uint64_t us);
 void metrics_init(struct metrics *metrics, const char *id);
 void metrics_release(struct metrics *metrics);
 
-/* Opens the target (once: a second call is refused). Loop thread. */
+/* Opens the target (once: a second call is refused) and takes the properties,
+ * of which there may be 4096 bytes. Loop thread. */
 int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 		      struct error *err) must_check;
 
