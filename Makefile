@@ -42,7 +42,8 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
 	api/config_file.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
 
-UNIT_TESTS := test_metrics test_error test_log test_bus test_boot_timer test_loop \
+UNIT_TESTS := test_cmdline test_boot_x86 test_router test_wire \
+	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
@@ -147,8 +148,8 @@ check-linux: all guests ## Linux guests, directly or in the lab
 	tests/run --tier linux
 
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
-	tests/run --tier tiny --ember $(ASAN)/ember
-	tests/run --tier tiny --ember $(TSAN)/ember
+	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
+	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
 
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)

@@ -306,6 +306,23 @@ static int write_descriptor_tables(struct gmem *mem,
 	return ret ? ret : gmem_zero(mem, MEMMAP_BOOT_IDT, sizeof(uint64_t));
 }
 
+/*
+ * Kernels that know no better way to reset jump through the firmware, and there
+ * is none. So code stands where it would be entered, in real mode: ask the
+ * keyboard controller for a reset, and halt until it happened.
+ */
+static int write_reset_vector(struct gmem *mem)
+{
+	static const uint8_t code[] = {
+		0xb0, 0xfe, /* mov al, 0xfe */
+		0xe6, 0x64, /* out 0x64, al */
+		0xf4,	    /* 1: hlt */
+		0xeb, 0xfd, /* jmp 1b */
+	};
+
+	return gmem_write(mem, MEMMAP_RESET_VECTOR, code, sizeof(code));
+}
+
 static int write_tables(const struct boot_request *request,
 			const struct kernel_image *image,
 			const struct initrd *initrd)
@@ -315,6 +332,8 @@ static int write_tables(const struct boot_request *request,
 	int ret = gmem_write(mem, MEMMAP_CMDLINE, request->cmdline,
 			     cmdline_len + 1);
 
+	if (!ret)
+		ret = write_reset_vector(mem);
 	if (!ret)
 		ret = mptable_write(mem, MEMMAP_SYSTEM, request->vcpu_count);
 	if (!ret)

@@ -26,6 +26,9 @@
 #define MEMMAP_SYSTEM_END UINT64_C(0xe0000)
 #define MEMMAP_RSDP UINT64_C(0xe0000)
 
+/* Where a real-mode reset (f000:fff0) ends up; not listed in e820. */
+#define MEMMAP_RESET_VECTOR UINT64_C(0xffff0)
+
 #define MEMMAP_KERNEL UINT64_C(0x100000) /* images load at or above */
 
 /* RAM below and above the MMIO gap. */

@@ -10,7 +10,12 @@
  * not touch the loop.
  *
  * The interrupt line is edge-triggered and raised when a condition appears that
- * was not there before. Which condition that is, the driver reads from IIR.
+ * was not there before. Which condition that is, the driver reads from IIR: the
+ * most urgent one, until it is dealt with.
+ *
+ * The modem lines are those of a peer that is always there. They only change
+ * when a driver loops its own outputs back to find out what it has in front of
+ * it. Numbers and names are those of the 16550A data sheet.
  */
 #include "vmm/serial.h"
 
@@ -23,6 +28,8 @@
 #include <termios.h>
 
 #define INPUT_SIZE 64
+/* So empty the ring has to get before more is asked for. */
+#define INPUT_LOW 16
 
 /* Registers by offset; the first two mean the divisor while LCR.DLAB is set. */
 enum {
@@ -39,13 +46,21 @@ enum {
 enum {
 	IER_RX = 1,
 	IER_TX = 2,
+	IER_LINE = 4,
+	IER_MODEM = 8,
 	IER_MASK = 0x0f,
+	IIR_MODEM = 0,
 	IIR_NONE = 1,
 	IIR_TX = 2,
 	IIR_RX = 4,
+	IIR_LINE = 6,
 	IIR_FIFO_ON = 0xc0,
 	FCR_ENABLE = 1,
 	LCR_DLAB = 0x80,
+	MCR_DTR = 1,
+	MCR_RTS = 2,
+	MCR_OUT1 = 4,
+	MCR_OUT2 = 8,
 	MCR_LOOP = 0x10,
 	MCR_MASK = 0x1f,
 	LSR_DATA_READY = 1,
@@ -53,8 +68,15 @@ enum {
 	LSR_TX_EMPTY = 0x60, /* holding register and shift register */
 };
 
-/* Modem lines of a connected peer that is ready: CTS, DSR, DCD. */
-#define MSR_CONNECTED 0xb0
+/* Modem inputs; each has a "changed" bit four below, except that RI only counts
+ * when it goes away. */
+enum {
+	MSR_CTS = 0x10,
+	MSR_DSR = 0x20,
+	MSR_RI = 0x40,
+	MSR_DCD = 0x80,
+	MSR_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD,
+};
 
 struct serial {
 	pthread_mutex_t lock; /* guards the registers and the ring */
@@ -62,6 +84,7 @@ struct serial {
 	uint8_t divisor_low, divisor_high;
 	bool tx_pending; /* transmit-empty interrupt not seen by the driver */
 	bool overrun;
+	uint8_t modem_changes; /* not seen by the driver */
 	uint8_t input[INPUT_SIZE];
 	size_t input_start, input_len;
 	bool input_stalled; /* the loop waits for room */
@@ -77,6 +100,7 @@ struct serial {
 /* The terminal as it was before it was made raw; a signal handler has to find
  * it, hence not in struct serial. */
 static struct {
+	int fd;
 	struct termios attributes;
 	_Atomic bool changed;
 } terminal;
@@ -85,10 +109,14 @@ static struct {
 
 static uint8_t interrupt_id(const struct serial *serial)
 {
+	if ((serial->ier & IER_LINE) && serial->overrun)
+		return IIR_LINE;
 	if ((serial->ier & IER_RX) && serial->input_len)
 		return IIR_RX;
 	if ((serial->ier & IER_TX) && serial->tx_pending)
 		return IIR_TX;
+	if ((serial->ier & IER_MODEM) && serial->modem_changes)
+		return IIR_MODEM;
 	return IIR_NONE;
 }
 
@@ -125,10 +153,11 @@ static void announce_room(struct serial *serial)
 {
 	const uint64_t one = 1;
 
-	if (!serial->input_stalled || serial->room_source.fd < 0)
+	if (!serial->input_stalled || serial->input_len > INPUT_LOW)
 		return;
 	serial->input_stalled = false;
-	if (write(serial->room_source.fd, &one, sizeof(one)) < 0)
+	if (serial->room_source.fd >= 0 &&
+	    write(serial->room_source.fd, &one, sizeof(one)) < 0)
 		metric_inc(&serial->metrics->error_count);
 }
 
@@ -218,6 +247,7 @@ static int make_raw(int fd)
 	cfmakeraw(&raw);
 	if (tcsetattr(fd, TCSANOW, &raw))
 		return -errno;
+	terminal.fd = fd;
 	atomic_store(&terminal.changed, true);
 	return 0;
 }
@@ -225,7 +255,7 @@ static int make_raw(int fd)
 void serial_restore_terminal(void)
 {
 	if (atomic_exchange(&terminal.changed, false))
-		tcsetattr(STDIN_FILENO, TCSANOW, &terminal.attributes);
+		tcsetattr(terminal.fd, TCSANOW, &terminal.attributes);
 }
 
 static int watch_input(struct serial *serial, struct loop *loop, int in_fd)
@@ -243,17 +273,27 @@ static int watch_input(struct serial *serial, struct loop *loop, int in_fd)
 	return ret ? ret : loop_add(loop, &serial->in_source);
 }
 
+/* Touching its terminal stops a process that runs in the background. */
+static bool is_background(int fd)
+{
+	pid_t foreground = tcgetpgrp(fd);
+
+	return foreground >= 0 && foreground != getpgrp();
+}
+
 int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
 {
 	struct stat st;
-	int ret = 0;
+	int ret;
 
 	if (fstat(in_fd, &st))
 		return 0; /* closed: no input */
-	if (!S_ISFIFO(st.st_mode) && !isatty(in_fd))
+	if (!isatty(in_fd))
+		return S_ISFIFO(st.st_mode) ? watch_input(serial, loop, in_fd)
+					    : 0;
+	if (is_background(in_fd))
 		return 0;
-	if (isatty(in_fd))
-		ret = make_raw(in_fd);
+	ret = make_raw(in_fd);
 	return ret ? ret : watch_input(serial, loop, in_fd);
 }
 
@@ -297,16 +337,33 @@ static uint8_t read_lsr(struct serial *serial)
 	return lsr;
 }
 
-/* In loopback the modem outputs come back as inputs: OUT2 as DCD, OUT1 as RI,
- * RTS as CTS, DTR as DSR. Drivers probe for a UART this way. */
-static uint8_t read_msr(const struct serial *serial)
+/* In loopback the modem outputs come back as inputs. */
+static uint8_t modem_inputs(const struct serial *serial)
 {
-	uint8_t mcr = serial->mcr;
+	static const struct {
+		uint8_t output, input;
+	} wires[] = {
+		{MCR_DTR, MSR_DSR},
+		{MCR_RTS, MSR_CTS},
+		{MCR_OUT1, MSR_RI},
+		{MCR_OUT2, MSR_DCD},
+	};
+	uint8_t inputs = 0;
 
-	if (!(mcr & MCR_LOOP))
+	if (!(serial->mcr & MCR_LOOP))
 		return MSR_CONNECTED;
-	return (uint8_t)((mcr & 0x0c) << 4 | (mcr & 0x02) << 3 |
-			 (mcr & 0x01) << 5);
+	for (size_t i = 0; i < ARRAY_SIZE(wires); i++)
+		if (serial->mcr & wires[i].output)
+			inputs |= wires[i].input;
+	return inputs;
+}
+
+static uint8_t read_msr(struct serial *serial)
+{
+	uint8_t msr = modem_inputs(serial) | serial->modem_changes;
+
+	serial->modem_changes = 0;
+	return msr;
 }
 
 static uint8_t read_register(struct serial *serial, uint64_t reg)
@@ -341,7 +398,7 @@ static void write_data(struct serial *serial, uint8_t value)
 	transmit(serial, value);
 	serial->tx_pending = true;
 	/* A driver fills the FIFO with many bytes: one edge is enough. */
-	if (!was_pending)
+	if (!was_pending || (serial->mcr & MCR_LOOP))
 		raise_if_due(serial);
 }
 
@@ -361,6 +418,19 @@ static void write_ier(struct serial *serial, uint8_t value)
 static void write_fcr(struct serial *serial, uint8_t value)
 {
 	serial->fcr = value & FCR_ENABLE;
+}
+
+static void write_mcr(struct serial *serial, uint8_t value)
+{
+	uint8_t before = modem_inputs(serial);
+	uint8_t changes;
+
+	serial->mcr = value & MCR_MASK;
+	changes = before ^ modem_inputs(serial);
+	if (!(before & MSR_RI))
+		changes &= (uint8_t)~MSR_RI;
+	serial->modem_changes |= changes >> 4;
+	raise_if_due(serial);
 }
 
 static void write_register(struct serial *serial, uint64_t reg, uint8_t value)
@@ -387,7 +457,7 @@ static void write_register(struct serial *serial, uint64_t reg, uint8_t value)
 		serial->lcr = value;
 		return;
 	case REG_MCR:
-		serial->mcr = value & MCR_MASK;
+		write_mcr(serial, value);
 		return;
 	case REG_SCR:
 		serial->scr = value;
@@ -465,6 +535,7 @@ void serial_destroy(struct serial *serial)
 {
 	if (!serial)
 		return;
+	serial_restore_terminal();
 	loop_remove(&serial->in_source); /* the descriptor is stdin: it stays */
 	loop_remove(&serial->room_source);
 	close_fd(&serial->room_source.fd);

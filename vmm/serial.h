@@ -29,11 +29,12 @@ void serial_destroy(struct serial *serial);
 void serial_set_irq(struct serial *serial, const struct irq_line *irq);
 
 /* Serves @in_fd (made non-blocking and, if a terminal, raw) as input. Regular
- * files and others are left alone (returns 0). Loop thread. */
+ * files and others are left alone (returns 0), and so is the terminal of a
+ * process in the background: reading it would stop the process. Loop thread. */
 int serial_attach_input(struct serial *serial, struct loop *loop,
 			int in_fd) must_check;
 
-/* Puts the terminal back; async-signal-safe. */
+/* Puts the terminal back, if it was made raw; async-signal-safe. */
 void serial_restore_terminal(void);
 
 /* Queues bytes as received; returns how many fit. Loop thread. */

@@ -89,8 +89,9 @@ bool block_init(struct block *block, uintptr_t base, uint32_t gsi,
 	block->base = base;
 	block->gsi = gsi;
 	block->rings = rings;
-	clear(rings, sizeof(*rings));
+	/* Until it is reset, the device may still write to old rings. */
 	block_reset(block);
+	clear(rings, sizeof(*rings));
 	block_acknowledge(block);
 	if (!block_negotiate(block, wanted | UINT64_C(1) << F_VERSION_1))
 		return false;
