@@ -356,11 +356,18 @@ static void test_timer_cancelled_is_silent(void **state)
 	assert_int_equal(f->alarms[2].fired, 1);
 }
 
-static void enable_devices(void *arg)
+static void check_silence(void *arg)
 {
 	struct fixture *f = arg;
 
 	assert_int_equal(f->alarms[0].fired, 0);
+}
+
+static void enable_devices(void *arg)
+{
+	struct fixture *f = arg;
+
+	check_silence(f);
 	loop_enable_devices(f->loop, true);
 }
 
@@ -369,6 +376,9 @@ static void *call_later(void *arg)
 	struct fixture *f = arg;
 
 	usleep(5000);
+	/* The loop is awake twice while the timer is due. */
+	assert_int_equal(loop_call(f->loop, check_silence, f), 0);
+	usleep(1000);
 	assert_int_equal(loop_call(f->loop, enable_devices, f), 0);
 	return NULL;
 }
