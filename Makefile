@@ -42,7 +42,7 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
 	api/config_file.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
 
-UNIT_TESTS := test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
+UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm

@@ -8,6 +8,13 @@
  * translate bit of the command byte clear takes it so. When a driver sets that
  * bit, make codes are turned into set 1 on the way (the three keys that are
  * ever pressed are in a table).
+ *
+ * There is no second ("aux") port for a mouse. A driver that looks for one
+ * waits half a second for every answer it does not get, polling: so it is
+ * answered, in a way that means no.
+ *
+ * Port 0x61 lies in between: timer gate, speaker and NMI reasons of the PC. It
+ * is only seen here when there is no PIT, which brings its own.
  */
 #include "vmm/i8042.h"
 
@@ -22,6 +29,14 @@ enum {
 	PORT_DATA = 0,
 	PORT_SPEAKER = 1,
 	PORT_COMMAND = 4,
+};
+
+/* Port 0x61: the low bits can be written. Loops that wait for the refresh bit
+ * to change or for timer 2 to run out must end. */
+enum {
+	SPEAKER_WRITABLE = 0x0f,
+	SPEAKER_REFRESH = 0x10,
+	SPEAKER_TIMER2_OUT = 0x20,
 };
 
 /* Status register. */
@@ -46,13 +61,23 @@ enum {
 	CMD_WRITE_CTR = 0x60,
 	CMD_AUX_OFF = 0xa7,
 	CMD_AUX_ON = 0xa8,
+	CMD_AUX_TEST = 0xa9,
 	CMD_SELF_TEST = 0xaa,
 	CMD_KEYBOARD_TEST = 0xab,
 	CMD_KEYBOARD_OFF = 0xad,
 	CMD_KEYBOARD_ON = 0xae,
 	CMD_READ_OUTPUT = 0xd0,
 	CMD_WRITE_OUTPUT = 0xd1,
+	CMD_KEYBOARD_LOOP = 0xd2,
+	CMD_AUX_LOOP = 0xd3,
+	CMD_AUX_SEND = 0xd4,
 	CMD_RESET = 0xfe,
+};
+
+enum {
+	SELF_TEST_PASSED = 0x55,
+	KEYBOARD_TEST_PASSED = 0x00,
+	AUX_TEST_CLOCK_STUCK = 0x01,
 };
 
 /* Keyboard commands and answers. */
@@ -72,12 +97,15 @@ enum expects {
 	EXPECT_KEYBOARD_ARGUMENT,
 	EXPECT_CTR,
 	EXPECT_OUTPUT_PORT,
+	EXPECT_LOOP,
+	EXPECT_NOTHING,
 };
 
 struct i8042 {
 	pthread_mutex_t lock;
 	uint8_t ctr;
 	uint8_t output_port;
+	uint8_t speaker;
 	enum expects expects;
 	uint8_t buffer[BUFFER_SIZE];
 	size_t start, len;
@@ -91,7 +119,7 @@ struct i8042 {
 
 static void raise_irq(const struct i8042 *dev)
 {
-	if (dev->irq && (dev->ctr & CTR_KEYBOARD_IRQ))
+	if (dev->irq && dev->len && (dev->ctr & CTR_KEYBOARD_IRQ))
 		irq_line_trigger(dev->irq);
 }
 
@@ -103,7 +131,8 @@ static void queue_byte(struct i8042 *dev, uint8_t byte)
 		return;
 	}
 	dev->buffer[(dev->start + dev->len++) % BUFFER_SIZE] = byte;
-	raise_irq(dev);
+	if (dev->len == 1)
+		raise_irq(dev);
 }
 
 static uint8_t read_data(struct i8042 *dev)
@@ -117,8 +146,7 @@ static uint8_t read_data(struct i8042 *dev)
 	byte = dev->buffer[dev->start];
 	dev->start = (dev->start + 1) % BUFFER_SIZE;
 	dev->len--;
-	if (dev->len)
-		raise_irq(dev);
+	raise_irq(dev);
 	return byte;
 }
 
@@ -177,11 +205,14 @@ static void controller_command(struct i8042 *dev, uint8_t command)
 	case CMD_AUX_ON:
 		dev->ctr &= (uint8_t)~CTR_AUX_OFF;
 		return;
+	case CMD_AUX_TEST:
+		queue_byte(dev, AUX_TEST_CLOCK_STUCK);
+		return;
 	case CMD_SELF_TEST:
-		queue_byte(dev, 0x55);
+		queue_byte(dev, SELF_TEST_PASSED);
 		return;
 	case CMD_KEYBOARD_TEST:
-		queue_byte(dev, 0x00);
+		queue_byte(dev, KEYBOARD_TEST_PASSED);
 		return;
 	case CMD_KEYBOARD_OFF:
 		dev->ctr |= CTR_KEYBOARD_OFF;
@@ -194,6 +225,13 @@ static void controller_command(struct i8042 *dev, uint8_t command)
 		return;
 	case CMD_WRITE_OUTPUT:
 		dev->expects = EXPECT_OUTPUT_PORT;
+		return;
+	case CMD_KEYBOARD_LOOP:
+	case CMD_AUX_LOOP: /* comes back as if from the keyboard: no aux */
+		dev->expects = EXPECT_LOOP;
+		return;
+	case CMD_AUX_SEND:
+		dev->expects = EXPECT_NOTHING;
 		return;
 	case CMD_RESET:
 		reset_machine(dev);
@@ -233,6 +271,12 @@ static void write_data(struct i8042 *dev, uint8_t value)
 	switch (expects) {
 	case EXPECT_CTR:
 		dev->ctr = value;
+		raise_irq(dev);
+		return;
+	case EXPECT_LOOP:
+		queue_byte(dev, value);
+		return;
+	case EXPECT_NOTHING:
 		return;
 	case EXPECT_OUTPUT_PORT:
 		dev->output_port = value;
@@ -257,6 +301,18 @@ static uint8_t read_status(const struct i8042 *dev)
 	       (dev->len ? STATUS_OUTPUT_FULL : 0);
 }
 
+static uint8_t read_speaker(struct i8042 *dev)
+{
+	dev->speaker ^= SPEAKER_REFRESH;
+	return dev->speaker | SPEAKER_TIMER2_OUT;
+}
+
+static void write_speaker(struct i8042 *dev, uint8_t value)
+{
+	dev->speaker = (uint8_t)((dev->speaker & ~SPEAKER_WRITABLE) |
+				 (value & SPEAKER_WRITABLE));
+}
+
 static void i8042_read(void *arg, uint64_t off, uint8_t *data, size_t len)
 {
 	struct i8042 *dev = arg;
@@ -266,7 +322,9 @@ static void i8042_read(void *arg, uint64_t off, uint8_t *data, size_t len)
 		data[0] = read_data(dev);
 	else if (len == 1 && off == PORT_COMMAND)
 		data[0] = read_status(dev);
-	else if (len != 1 || off != PORT_SPEAKER)
+	else if (len == 1 && off == PORT_SPEAKER)
+		data[0] = read_speaker(dev);
+	else
 		metric_inc(&dev->metrics->missed_read_count);
 	metric_inc(&dev->metrics->read_count);
 	pthread_mutex_unlock(&dev->lock);
@@ -282,7 +340,9 @@ static void i8042_write(void *arg, uint64_t off, const uint8_t *data,
 		write_data(dev, data[0]);
 	else if (len == 1 && off == PORT_COMMAND)
 		controller_command(dev, data[0]);
-	else if (len != 1 || off != PORT_SPEAKER)
+	else if (len == 1 && off == PORT_SPEAKER)
+		write_speaker(dev, data[0]);
+	else
 		metric_inc(&dev->metrics->missed_write_count);
 	metric_inc(&dev->metrics->write_count);
 	pthread_mutex_unlock(&dev->lock);
