@@ -87,6 +87,8 @@ static int apply_drive(struct vmm *vmm, const struct json_text *text,
 				   err);
 
 	if (!ret)
+		ret = api_valid_id(action.drive.drive_id, err);
+	if (!ret)
 		ret = run(vmm, &action, err);
 	drive_config_release(&action.drive);
 	return ret;

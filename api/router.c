@@ -97,23 +97,30 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	return ret;
 }
 
-int api_check_id(struct api_call *call, const char *body_id)
+int api_valid_id(const char *id, struct error *err)
 {
-	if (!call->id || !*call->id)
-		return error_set(&call->err, EINVAL, "The ID cannot be empty.");
+	if (!id || !*id)
+		return error_set(err, EINVAL, "The ID cannot be empty.");
 	/* Bytes from 0x80 on belong to letters of other alphabets. */
-	for (const char *c = call->id; *c; c++)
+	for (const char *c = id; *c; c++)
 		if (!isalnum((unsigned char)*c) && *c != '_' &&
 		    (unsigned char)*c < 0x80)
-			return error_set(&call->err, EINVAL,
+			return error_set(err, EINVAL,
 					 "API Resource IDs can only contain "
 					 "alphanumeric characters and "
 					 "underscores.");
-	if (body_id && strcmp(body_id, call->id) != 0)
+	return 0;
+}
+
+int api_check_id(struct api_call *call, const char *body_id)
+{
+	int ret = api_valid_id(call->id, &call->err);
+
+	if (!ret && body_id && strcmp(body_id, call->id) != 0)
 		return error_set(&call->err, EINVAL,
 				 "The id from the path does not match the id "
 				 "from the body!");
-	return 0;
+	return ret;
 }
 
 void api_deprecated(struct api_call *call, const char *what)

@@ -71,6 +71,9 @@ int api_submit(struct api_call *call, struct vmm_action *action) must_check;
 /* For handlers: the id in the path must be well-formed and the body's. */
 int api_check_id(struct api_call *call, const char *body_id) must_check;
 
+/* Letters, digits and '_', at least one; says in @err what is wrong. */
+int api_valid_id(const char *id, struct error *err) must_check;
+
 /* For handlers: warns in the log and marks the answer. */
 void api_deprecated(struct api_call *call, const char *what);
 

@@ -19,6 +19,13 @@ static const struct {
 	{EADDRINUSE, "Address in use"},
 	{EADDRNOTAVAIL, "Address not available"},
 	{ENOTCONN, "Socket not connected"},
+	{EIO, "I/O error"},
+	{ELOOP, "Symbolic link loop"},
+	{ENAMETOOLONG, "Filename too long"},
+	{ESPIPE, "Invalid seek"},
+	{ETIMEDOUT, "Operation timed out"},
+	{ENOTSUP, "Not supported"},
+	{EOVERFLOW, "Value too large for data type"},
 	{EXDEV, "Cross-device link"},
 };
 

@@ -276,6 +276,9 @@ def config_file_problems(t):
              '"mem_size_mib":1}}' % good, "The number of vCPUs"),
             ("bad drive", '{%s,"drives":[{"drive_id":"a","is_root_device":'
              'true,"path_on_host":"/no/disk"}]}' % good, "/no/disk"),
+            ("bad drive id", '{%s,"drives":[{"drive_id":"a\\"b",'
+             '"is_root_device":true,"path_on_host":"/dev/null"}]}' % good,
+             "API Resource IDs can only contain alphanumeric"),
             ("bad kernel", '{%s,"drives":[],"unknown-section":[1]}' % good,
              "")):
         path = t.path("none") if text is None else t.write("config", text)
