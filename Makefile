@@ -8,6 +8,7 @@ SAN ?=
 V ?=
 Q := $(if $(V),,@)
 MHD := build/deps/libmicrohttpd
+LWIP := build/deps/lwip
 PREFIX ?= /usr/local
 
 CLANG := $(findstring clang,$(CC))
@@ -18,7 +19,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wundef -Wcast-qual \
 HARDEN := -fstack-protector-strong -fPIE -ffunction-sections -fdata-sections
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2)
-CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include
+CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip
 CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
 # The release is a static program: its start-up time and memory are features.
 # Sanitizers need the dynamic linker.
@@ -27,19 +28,23 @@ LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN)) -pie \
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie,$(LDFLAGS)) -static-pie -s)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
-	-Wl,--end-group -ljansson
+	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/drives.c vmm/machine.c vmm/vmm.c \
-	vmm/options.c vmm/signals.c
+	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
-	virtio/block.c virtio/block_file.c
+	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
+	virtio/net_frame.c virtio/net.c virtio/net_rx.c \
+	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
+	virtio/vsock_host.c virtio/vsock_table.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
-	api/boot.c api/drive.c api/actions.c api/instance.c api/logger.c \
-	api/config_file.c
+	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
+	api/actions.c api/instance.c api/logger.c api/config_file.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -61,10 +66,15 @@ fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
-$(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh
+$(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh api/debian_source.sh
 	$(Q)api/microhttpd.sh $(MHD)
 
-$(B)/%.o: %.c Makefile | $(MHD)/lib/libmicrohttpd.a
+$(LWIP)/lib/liblwip.a: vmm/lwip.sh api/debian_source.sh vmm/lwip/lwipopts.h vmm/lwip/arch/cc.h
+	$(Q)vmm/lwip.sh $(LWIP)
+
+DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
+
+$(B)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -105,7 +115,13 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent ## build the tiny guests of the tests
+
+# What runs inside Linux guests: any Linux program, linked statically.
+AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c
+$(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -Os $(WARN) -static -s -o $@ $(AGENT_SRCS)
 
 $(GUEST_B)/%.o: tests/guests/%.c Makefile
 	@mkdir -p $(@D)
@@ -169,7 +185,7 @@ TIDY_SRCS = $(LIB_SRCS) vmm/main.c
 format: ## format all C files
 	clang-format -i $(C_FILES)
 
-check-headers: $(MHD)/lib/libmicrohttpd.a ## every header compiles alone
+check-headers: $(DEPS) ## every header compiles alone
 	$(Q)for h in $(HEADERS); do for cc in gcc clang; do \
 		$$cc $(CPPFLAGS) -std=gnu17 $(WARN_HEADERS) -fsyntax-only -x c $$h || exit 1; \
 	done; done
@@ -181,12 +197,13 @@ lint: check-headers ## format, both compilers, analysers, house rules
 	$(MAKE) --no-print-directory CC=gcc B=build all unit
 	$(MAKE) --no-print-directory CC=clang B=build/clang all unit
 	cppcheck -q --std=c11 --enable=warning,performance,portability \
-		--inline-suppr --error-exitcode=1 -I. -I$(MHD)/include \
+		--inline-suppr --error-exitcode=1 -I. -I$(MHD)/include -I$(LWIP)/include -Ivmm/lwip \
 		--suppress=missingIncludeSystem -D_GNU_SOURCE -j 2 $(TIDY_SRCS)
 	printf '%s\n' $(TIDY_SRCS) | xargs -P 2 -n 4 clang-tidy --quiet \
 		--warnings-as-errors='*' 2>/dev/null -extra-arg=-w \
 		-extra-arg=-std=gnu17 -extra-arg=-D_GNU_SOURCE \
-		-extra-arg=-I. -extra-arg=-I$(MHD)/include
+		-extra-arg=-I. -extra-arg=-I$(MHD)/include \
+		-extra-arg=-isystem$(LWIP)/include -extra-arg=-isystemvmm/lwip
 
 # --------------------------------------------------------------------- set-up ---
 deps: ## install the Debian packages of packages.txt

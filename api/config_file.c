@@ -94,15 +94,68 @@ static int apply_drive(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
-static int apply_drives(struct vmm *vmm, const struct json_text *text,
-			const json_t *value, struct error *err)
+static int apply_net(struct vmm *vmm, const struct json_text *text,
+		     const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_NET};
+	int ret =
+		json_read_object(text, value, &net_put_shape, &action.net, err);
+
+	if (!ret)
+		ret = api_valid_id(action.net.iface_id, err);
+	if (!ret)
+		ret = run(vmm, &action, err);
+	net_config_release(&action.net);
+	return ret;
+}
+
+static int apply_list(struct vmm *vmm, const struct json_text *text,
+		      const json_t *value, section_fn apply, struct error *err)
 {
 	int ret = 0;
 
 	if (!json_is_array(value))
 		return error_set(err, EINVAL, "it is not an array");
 	for (size_t i = 0; i < json_array_size(value) && !ret; i++)
-		ret = apply_drive(vmm, text, json_array_get(value, i), err);
+		ret = apply(vmm, text, json_array_get(value, i), err);
+	return ret;
+}
+
+static int apply_drives(struct vmm *vmm, const struct json_text *text,
+			const json_t *value, struct error *err)
+{
+	return apply_list(vmm, text, value, apply_drive, err);
+}
+
+static int apply_nets(struct vmm *vmm, const struct json_text *text,
+		      const json_t *value, struct error *err)
+{
+	return apply_list(vmm, text, value, apply_net, err);
+}
+
+static int apply_vsock(struct vmm *vmm, const struct json_text *text,
+		       const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_VSOCK};
+	int ret =
+		json_read_object(text, value, &vsock_shape, &action.vsock, err);
+
+	if (!ret)
+		ret = run(vmm, &action, err);
+	vsock_config_release(&action.vsock);
+	return ret;
+}
+
+static int apply_mmds(struct vmm *vmm, const struct json_text *text,
+		      const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_MMDS_CONFIG};
+	int ret = json_read_object(text, value, &mmds_config_shape,
+				   &action.mmds, err);
+
+	if (!ret)
+		ret = run(vmm, &action, err);
+	mmds_config_release(&action.mmds);
 	return ret;
 }
 
@@ -127,13 +180,13 @@ static const struct {
 	{"machine-config", false, apply_machine},
 	{"boot-source", true, apply_boot_source},
 	{"drives", true, apply_drives},
+	{"network-interfaces", false, apply_nets},
+	{"vsock", false, apply_vsock},
+	{"mmds-config", false, apply_mmds}, /* names interfaces */
 	{"cpu-config", false, refuse_section},
 	{"balloon", false, refuse_section},
-	{"network-interfaces", false, refuse_section},
-	{"vsock", false, refuse_section},
 	{"entropy", false, refuse_section},
 	{"pmem", false, refuse_section},
-	{"mmds-config", false, refuse_section},
 	{"memory-hotplug", false, refuse_section},
 };
 
@@ -159,8 +212,9 @@ static int apply_sections(struct vmm *vmm, const struct json_text *text,
 
 /* ---------------------------------------------------------------- the file */
 
-static int read_file(const char *path, char **ret_text, size_t *ret_len,
-		     struct error *err)
+/* @what: "the ... file", for errors. */
+static int read_file(const char *path, const char *what, char **ret_text,
+		     size_t *ret_len, struct error *err)
 {
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	AUTO_FREE char *text = NULL;
@@ -168,21 +222,23 @@ static int read_file(const char *path, char **ret_text, size_t *ret_len,
 	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &st))
-		return error_set_os(err, errno,
-				    "Unable to open or read from the "
-				    "configuration file:");
+		return error_set_os(
+			err, errno,
+			"Unable to open or read from the %s file:", what);
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > FILE_SIZE_MAX)
 		return error_set(err, EINVAL,
-				 "The configuration file is not a regular file "
-				 "of at most 16 MiB");
+				 "The %s file is not a regular file of at most "
+				 "16 MiB",
+				 what);
 	text = malloc((size_t)st.st_size + 1);
 	if (!text)
-		return error_set_os(err, ENOMEM, "Configuration file:");
+		return error_set_os(err, ENOMEM,
+				    "Unable to read the %s file:", what);
 	n = read(fd, text, (size_t)st.st_size);
 	if (n < 0)
-		return error_set_os(err, errno,
-				    "Unable to open or read from the "
-				    "configuration file:");
+		return error_set_os(
+			err, errno,
+			"Unable to open or read from the %s file:", what);
 	text[n] = '\0';
 	*ret_len = (size_t)n;
 	*ret_text = take_ptr(text);
@@ -194,7 +250,7 @@ static int configure(struct vmm *vmm, const char *path, struct error *err)
 	AUTO_FREE char *buf = NULL;
 	struct json_text text;
 	json_t *document;
-	int ret = read_file(path, &buf, &text.len, err);
+	int ret = read_file(path, "configuration", &buf, &text.len, err);
 
 	if (ret)
 		return ret;
@@ -226,4 +282,41 @@ int api_apply_config_file(struct vmm *vmm, const char *path, struct error *err)
 	log_info("Successfully started microvm that was configured from one "
 		 "single json");
 	return 0;
+}
+
+/* ------------------------------------------------------------ the metadata */
+
+static int put_metadata(struct vmm *vmm, const char *path, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_PUT_METADATA};
+	AUTO_FREE char *buf = NULL;
+	struct json_text text;
+	int ret = read_file(path, "mmds content", &buf, &text.len, err);
+
+	if (ret)
+		return ret;
+	text.text = buf;
+	action.metadata = json_parse(&text, err);
+	if (!action.metadata) {
+		error_prefix(err, "MMDS error: metadata provided not valid "
+				  "json: ");
+		return -EINVAL;
+	}
+	ret = run(vmm, &action, err);
+	json_decref(action.metadata);
+	if (ret == -EFBIG)
+		return error_set(err, EFBIG,
+				 "Populating MMDS from file failed: The MMDS "
+				 "patch request doesn't fit.");
+	return ret;
+}
+
+int api_apply_metadata_file(struct vmm *vmm, const char *path,
+			    struct error *err)
+{
+	int ret = put_metadata(vmm, path, err);
+
+	if (!ret)
+		log_info("Successfully added metadata to mmds from file");
+	return ret;
 }

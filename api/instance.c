@@ -67,17 +67,23 @@ int api_get_version(struct api_call *call)
 static json_t *view_config(const struct vmm_view *view)
 {
 	json_t *drives = json_array();
+	json_t *nets = json_array();
 
 	for (size_t i = 0; i < view->drive_count; i++)
 		json_array_append_new(drives, drive_to_json(view->drives[i]));
-	return json_pack("{s:n, s:o, s:o, s:n, s:n, s:o, s:n, s:n, s:[], s:n, "
-			 "s:n, s:[], s:n}",
-			 "balloon", "drives", drives, "boot-source",
-			 boot_source_to_json(view->boot), "cpu-config",
-			 "logger", "machine-config",
-			 machine_to_json(view->machine), "metrics",
-			 "mmds-config", "network-interfaces", "vsock",
-			 "entropy", "pmem", "memory-hotplug");
+	for (size_t i = 0; i < view->net_count; i++)
+		json_array_append_new(nets, net_to_json(view->nets[i]));
+	return json_pack(
+		"{s:n, s:o, s:o, s:n, s:n, s:o, s:n, s:o, s:o, s:o, "
+		"s:n, s:[], s:n}",
+		"balloon", "drives", drives, "boot-source",
+		boot_source_to_json(view->boot), "cpu-config", "logger",
+		"machine-config", machine_to_json(view->machine), "metrics",
+		"mmds-config",
+		view->mmds ? mmds_config_to_json(view->mmds) : json_null(),
+		"network-interfaces", nets, "vsock",
+		view->vsock ? vsock_to_json(view->vsock) : json_null(),
+		"entropy", "pmem", "memory-hotplug");
 }
 
 int api_get_config(struct api_call *call)

@@ -401,6 +401,23 @@ int json_read_object(const struct json_text *text, const json_t *object,
 	return ret;
 }
 
+static void wrap_body_error(struct error *err)
+{
+	error_prefix(err, BODY_PREFIX);
+	/* The sentence ends with a full stop. */
+	if (strlen(err->text) + 1 < sizeof(err->text))
+		strcat(err->text, ".");
+}
+
+json_t *json_parse_body(const struct json_text *text, struct error *err)
+{
+	json_t *value = json_parse(text, err);
+
+	if (!value)
+		wrap_body_error(err);
+	return value;
+}
+
 int json_read_body(const struct json_text *text, const struct json_shape *shape,
 		   void *out, struct error *err)
 {
@@ -411,9 +428,6 @@ int json_read_body(const struct json_text *text, const struct json_shape *shape,
 	json_decref(object);
 	if (!ret)
 		return 0;
-	error_prefix(err, BODY_PREFIX);
-	/* The sentence ends with a full stop. */
-	if (strlen(err->text) + 1 < sizeof(err->text))
-		strcat(err->text, ".");
+	wrap_body_error(err);
 	return ret;
 }

@@ -64,6 +64,10 @@ struct json_text {
 /* Parses a body; NULL with @err set when it is not JSON. */
 json_t *json_parse(const struct json_text *text, struct error *err) must_check;
 
+/* The same for a request's body; the error has the prefix of request bodies. */
+json_t *json_parse_body(const struct json_text *text,
+			struct error *err) must_check;
+
 /* Fills in @out, which has its defaults already. On failure strings that were
  * stored stay in @out: release it as after success. */
 int json_read_object(const struct json_text *text, const json_t *object,

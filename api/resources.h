@@ -11,16 +11,28 @@
 extern const struct json_shape machine_put_shape; /* struct machine_update */
 extern const struct json_shape boot_source_shape; /* boot_source_config */
 extern const struct json_shape drive_put_shape;	  /* drive_config */
+extern const struct json_shape net_put_shape;	  /* net_config */
+extern const struct json_shape vsock_shape;	  /* vsock_config */
+extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */
 
 void machine_put_defaults(struct machine_update *update);
 void logger_defaults(struct log_config *config);
 
+/* For tables of fields: a struct rate_limiter_update. */
+int limiter_parse(const struct json_text *text, const json_t *value,
+		  void *field, struct error *err) must_check;
+
 /* New references; the strings are copied. */
 json_t *machine_to_json(const struct machine_config *config);
 json_t *boot_source_to_json(const struct boot_source_config *config);
 json_t *drive_to_json(const struct drive_config *config);
+json_t *net_to_json(const struct net_config *config);
+json_t *vsock_to_json(const struct vsock_config *config);
+json_t *mmds_config_to_json(const struct mmds_config *config);
+/* @config may be NULL: null. */
+json_t *limiter_to_json(const struct rate_limiter_config *config);
 
 /* Answers a GET with what @make builds, on the loop thread, from the microVM's
  * state. */

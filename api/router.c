@@ -38,8 +38,24 @@ const struct route api_routes[] = {
 	 "Drive config error: ", METRIC(patch_api.drive)},
 	{"PATCH", "vm", NULL, VMM_POST_BOOT, api_patch_vm,
 	 "Internal VMM error: ", NO_METRIC},
-	{"DELETE", "drives", NULL, VMM_POST_BOOT, api_delete_drive,
+	{"PUT", "network-interfaces", NULL, VMM_ALWAYS, api_put_net,
+	 "Network config error: ", METRIC(put_api.network)},
+	{"PATCH", "network-interfaces", NULL, VMM_POST_BOOT, api_patch_net,
+	 "Network config error: ", METRIC(patch_api.network)},
+	{"PUT", "vsock", NULL, VMM_PRE_BOOT, api_put_vsock,
+	 "Vsock config error: ", METRIC(put_api.vsock)},
+	{"PUT", "mmds", "config", VMM_PRE_BOOT, api_put_mmds_config,
+	 "MMMDS config error: ", METRIC(put_api.mmds)},
+	{"PUT", "mmds", NULL, VMM_ALWAYS, api_put_mmds,
+	 "MMDS error: ", METRIC(put_api.mmds)},
+	{"PATCH", "mmds", NULL, VMM_ALWAYS, api_patch_mmds,
+	 "MMDS error: ", METRIC(patch_api.mmds)},
+	{"GET", "mmds", NULL, VMM_ALWAYS, api_get_mmds,
+	 "MMDS error: ", METRIC(get_api.mmds_count)},
+	{"DELETE", "drives", NULL, VMM_POST_BOOT, api_delete_device,
 	 "Drive config error: ", NO_METRIC},
+	{"DELETE", "network-interfaces", NULL, VMM_POST_BOOT, api_delete_device,
+	 "Network config error: ", NO_METRIC},
 };
 
 const size_t api_route_count = ARRAY_SIZE(api_routes);
@@ -60,10 +76,14 @@ static json_t *text_to_json(char *text)
 
 static void answer_fault(struct api_response *response, struct error *err)
 {
+	bool too_large = err->code == EFBIG;
 	json_t *object =
 		json_pack("{s:o}", "fault_message", text_to_json(err->text));
 
-	response->status = 400;
+	log_error("Received Error. Status code: %s. Message: %s",
+		  too_large ? "413 Payload Too Large" : "400 Bad Request",
+		  err->text);
+	response->status = too_large ? 413 : 400;
 	free(response->body);
 	response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
@@ -91,8 +111,9 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	if (!action->when)
 		action->when = call->route->when;
 	ret = vmm_submit(call->vmm, action, &call->err);
-	/* EPERM is a complete sentence: wrong state, or never possible. */
-	if (ret && ret != -EPERM)
+	/* EPERM is a complete sentence: wrong state, or never possible. So is
+	 * EFBIG: the document is too large. */
+	if (ret && ret != -EPERM && ret != -EFBIG)
 		error_prefix(&call->err, "%s", call->route->error_prefix);
 	return ret;
 }
@@ -121,6 +142,25 @@ int api_check_id(struct api_call *call, const char *body_id)
 				 "The id from the path does not match the id "
 				 "from the body!");
 	return ret;
+}
+
+static void view_nothing(const struct vmm_view *view, void *arg)
+{
+	(void)view;
+	(void)arg;
+}
+
+/* Taking a device off needs PCI, which this machine does not have; the state is
+ * checked first, as for every request. */
+int api_delete_device(struct api_call *call)
+{
+	struct vmm_action action = {.type = VMM_ACTION_VIEW,
+				    .view = {view_nothing, NULL}};
+	int ret = api_check_id(call, NULL);
+
+	if (!ret)
+		ret = api_submit(call, &action);
+	return ret ? ret : error_set(&call->err, EPERM, "PCI is not enabled");
 }
 
 void api_deprecated(struct api_call *call, const char *what)
@@ -252,6 +292,12 @@ static const char *method_name(const char *method)
 	return method;
 }
 
+/* Metadata may be secret. */
+static bool may_log_body(const struct api_request *request)
+{
+	return strncmp(request->path + strspn(request->path, "/"), "mmds", 4);
+}
+
 static void log_request(const struct api_request *request)
 {
 	json_t *quoted;
@@ -259,7 +305,7 @@ static void log_request(const struct api_request *request)
 
 	if (!log_enabled(LOG_LEVEL_INFO))
 		return;
-	if (!request->body_len) {
+	if (!request->body_len || !may_log_body(request)) {
 		log_info("The API server received a %s request on \"%s\".",
 			 method_name(request->method), request->path);
 		return;
@@ -287,9 +333,6 @@ void api_route(struct vmm *vmm, const struct api_request *request,
 	*ret_response = (struct api_response){.status = 204};
 	log_request(request);
 	if (dispatch(&call, request)) {
-		log_error("Received Error. Status code: 400 Bad Request. "
-			  "Message: %s",
-			  call.err.text);
 		answer_fault(ret_response, &call.err);
 	} else {
 		ret_response->status = ret_response->body ? 200 : 204;

@@ -31,4 +31,8 @@ void api_server_stop(struct api_server *server);
 int api_apply_config_file(struct vmm *vmm, const char *path,
 			  struct error *err) must_check;
 
+/* Fills the metadata service from a JSON file. Thread: as above. */
+int api_apply_metadata_file(struct vmm *vmm, const char *path,
+			    struct error *err) must_check;
+
 #endif

@@ -16,6 +16,7 @@
 
 #include "virtio/block_file.h"
 #include "vmm/log.h"
+#include "vmm/ratelimit.h"
 
 #include <errno.h>
 #include <string.h>
@@ -50,6 +51,9 @@ struct block {
 	struct virtio_device dev;
 	struct block_file file;
 	struct block_metrics *metrics;
+	struct rate_limiter limiter;
+	struct loop_timer timer;
+	bool blocked;	    /* the limiter's timer is running */
 	struct chain chain; /* the request being served */
 	struct iovec iov[CHAIN_SEGMENTS_MAX];
 };
@@ -192,6 +196,38 @@ static void complete(struct block *block)
 		log_guest("block: the status byte is not in RAM");
 }
 
+static bool may_serve(struct block *block)
+{
+	uint64_t now;
+
+	if (!ratelimit_enabled(&block->limiter))
+		return true;
+	now = monotonic_ns();
+	if (ratelimit_ready(&block->limiter, now))
+		return true;
+	metric_inc(&block->metrics->rate_limiter_throttled_events);
+	loop_timer_arm(block->dev.loop, &block->timer,
+		       ratelimit_delay_ns(&block->limiter, now));
+	block->blocked = true;
+	return false;
+}
+
+/* One operation, and the data of the request, in whichever direction. */
+static void serve_and_charge(struct block *block)
+{
+	const struct chain *chain = &block->chain;
+	uint64_t out = chain->readable.left, in = chain->writable.left;
+	uint64_t bytes = 0;
+
+	if (out > sizeof(struct block_header))
+		bytes += out - sizeof(struct block_header);
+	if (in > 1)
+		bytes += in - 1; /* the status byte */
+	complete(block);
+	if (ratelimit_enabled(&block->limiter))
+		ratelimit_charge(&block->limiter, bytes, 1, monotonic_ns());
+}
+
 /* Returns the number served or -EPROTO. At most one ring's worth: what comes
  * meanwhile has to queue behind the other devices of the loop. */
 static int drain(struct block *block, struct queue *queue)
@@ -199,25 +235,25 @@ static int drain(struct block *block, struct queue *queue)
 	int served = 0;
 	int ret = 1;
 
-	while (served < queue->size) {
+	while (served < queue->size && may_serve(block)) {
 		ret = queue_pop(queue, &block->chain);
 		if (ret <= 0)
 			break;
-		complete(block);
+		serve_and_charge(block);
 		queue_push(queue, &block->chain);
 		served++;
 	}
 	return ret < 0 ? ret : served;
 }
 
-static bool block_queue_event(struct virtio_device *dev, uint16_t q)
+/* True: there is more to do. */
+static bool serve_queue(struct block *block)
 {
-	struct block *block = to_block(dev);
-	struct queue *queue = &dev->queues[q];
+	struct virtio_device *dev = &block->dev;
+	struct queue *queue = &dev->queues[0];
 	int served;
 	bool more;
 
-	metric_inc(&block->metrics->queue_event_count);
 	queue_kicks_disable(queue);
 	served = drain(block, queue);
 	if (served < 0) {
@@ -225,10 +261,34 @@ static bool block_queue_event(struct virtio_device *dev, uint16_t q)
 		virtio_device_needs_reset(dev, "broken request queue");
 		return false;
 	}
-	more = queue_kicks_enable(queue);
+	more = queue_kicks_enable(queue) && !block->blocked;
 	if (served)
-		virtio_device_notify_used(dev, q);
+		virtio_device_notify_used(dev, 0);
 	return more;
+}
+
+static bool block_queue_event(struct virtio_device *dev, uint16_t q)
+{
+	struct block *block = to_block(dev);
+
+	(void)q;
+	metric_inc(&block->metrics->queue_event_count);
+	return !block->blocked && serve_queue(block);
+}
+
+static void on_timer(struct loop_timer *timer)
+{
+	struct block *block = container_of(timer, struct block, timer);
+
+	pthread_mutex_lock(&block->dev.lock);
+	virtio_device_settle(&block->dev);
+	metric_inc(&block->metrics->rate_limiter_event_count);
+	block->blocked = false;
+	if (block->dev.active && serve_queue(block)) {
+		block->blocked = true; /* until the loop comes round */
+		loop_timer_arm(block->dev.loop, timer, 0);
+	}
+	pthread_mutex_unlock(&block->dev.lock);
 }
 
 /* -------------------------------------------------------------- life cycle */
@@ -244,6 +304,14 @@ static void block_reset(struct virtio_device *dev)
 	(void)dev; /* requests are served at once: none is in flight */
 }
 
+static void block_settle(struct virtio_device *dev)
+{
+	struct block *block = to_block(dev);
+
+	loop_timer_cancel(&block->timer);
+	block->blocked = false;
+}
+
 static void block_destroy(struct virtio_device *dev)
 {
 	struct block *block = to_block(dev);
@@ -257,6 +325,7 @@ static const struct virtio_device_ops block_ops = {
 	.id = VIRTIO_ID_BLOCK,
 	.queue_count = 1,
 	.activate = block_activate,
+	.settle = block_settle,
 	.queue_event = block_queue_event,
 	.reset = block_reset,
 	.destroy = block_destroy,
@@ -265,8 +334,6 @@ static const struct virtio_device_ops block_ops = {
 /* What this version cannot do is refused, not ignored. */
 static int check_config(const struct drive_config *config, struct error *err)
 {
-	const struct rate_limiter_config none = {0};
-
 	if (!config->path_on_host == !config->socket)
 		return error_set(err, EINVAL, "Invalid block config.");
 	if (config->socket)
@@ -276,10 +343,6 @@ static int check_config(const struct drive_config *config, struct error *err)
 	if (config->io_engine == IO_ENGINE_ASYNC)
 		return error_set(err, ENOTSUP,
 				 "io_engine Async is not supported by this "
-				 "version.");
-	if (memcmp(&config->rate_limiter, &none, sizeof(none)) != 0)
-		return error_set(err, ENOTSUP,
-				 "rate_limiter is not supported by this "
 				 "version.");
 	return 0;
 }
@@ -316,6 +379,9 @@ int block_create(struct block **ret_block, const struct drive_config *config,
 		return ret;
 	}
 	block->metrics = metrics;
+	block->timer.fn = on_timer;
+	ratelimit_init(&block->limiter, &config->rate_limiter.values,
+		       monotonic_ns());
 	capacity = le64_make(block->file.sectors);
 	virtio_device_init(&block->dev, &block_ops, features_of(config),
 			   &capacity, sizeof(capacity));
@@ -343,4 +409,14 @@ int block_set_path(struct block *block, const char *path, struct error *err)
 	virtio_device_set_config(&block->dev, &capacity, sizeof(capacity));
 	pthread_mutex_unlock(&block->dev.lock);
 	return 0;
+}
+
+void block_update_limiter(struct block *block,
+			  const struct rate_limiter_update *update)
+{
+	pthread_mutex_lock(&block->dev.lock);
+	ratelimit_update(&block->limiter, update, monotonic_ns());
+	if (block->blocked)
+		loop_timer_arm(block->dev.loop, &block->timer, 0);
+	pthread_mutex_unlock(&block->dev.lock);
 }

@@ -25,4 +25,8 @@ struct virtio_device *block_virtio(struct block *block);
 int block_set_path(struct block *block, const char *path,
 		   struct error *err) must_check;
 
+/* PATCH: other limits. Loop thread; takes the device lock. */
+void block_update_limiter(struct block *block,
+			  const struct rate_limiter_update *update);
+
 #endif

@@ -25,24 +25,49 @@ static uint32_t take_piece(const struct chain *chain,
 	return piece;
 }
 
-int chain_read(struct chain *chain, void *buf, size_t len)
+/* Copies out at @cursor, which then has moved by @len. */
+static int copy_out(const struct chain *chain, struct chain_cursor *cursor,
+		    void *buf, size_t len)
 {
-	struct chain_cursor cursor = chain->readable;
 	uint8_t *to = buf;
 
-	if (len > cursor.left)
+	if (len > cursor->left)
 		return -ENODATA;
 	while (len) {
 		uint64_t gpa;
-		uint32_t piece = take_piece(chain, &cursor, len, &gpa);
+		uint32_t piece = take_piece(chain, cursor, len, &gpa);
 
 		if (gmem_read(chain->mem, gpa, to, piece))
 			return -EFAULT;
 		to += piece;
 		len -= piece;
 	}
-	chain->readable = cursor;
 	return 0;
+}
+
+int chain_read(struct chain *chain, void *buf, size_t len)
+{
+	struct chain_cursor cursor = chain->readable;
+	int ret = copy_out(chain, &cursor, buf, len);
+
+	if (!ret)
+		chain->readable = cursor;
+	return ret;
+}
+
+int chain_peek(const struct chain *chain, void *buf, size_t len)
+{
+	struct chain_cursor cursor = chain->readable;
+
+	return copy_out(chain, &cursor, buf, len);
+}
+
+void chain_skip(struct chain *chain, uint64_t len)
+{
+	uint64_t gpa;
+
+	while (len)
+		len -= take_piece(chain, &chain->readable, len, &gpa);
 }
 
 int chain_write(struct chain *chain, const void *buf, size_t len)

@@ -42,6 +42,12 @@ struct chain {
  * -EFAULT when a segment is not RAM; the cursor then stays where it was. */
 int chain_read(struct chain *chain, void *buf, size_t len) must_check;
 
+/* The same without moving the cursor. */
+int chain_peek(const struct chain *chain, void *buf, size_t len) must_check;
+
+/* Moves past @len readable bytes, of which there must be as many. */
+void chain_skip(struct chain *chain, uint64_t len);
+
 /* Copies @len bytes into the next writable ones and counts them as written.
  * -ENOSPC when there is less room, -EFAULT as above. */
 int chain_write(struct chain *chain, const void *buf, size_t len) must_check;

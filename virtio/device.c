@@ -55,6 +55,7 @@ void virtio_device_needs_reset(struct virtio_device *dev, const char *why)
 	log_guest("%s: needs reset: %s", dev->ops->name, why);
 	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
 	dev->active = false;
+	dev->unsettled = true;
 	interrupt(dev, VIRTIO_INTERRUPT_CONFIG);
 }
 
@@ -84,12 +85,14 @@ void virtio_device_activate(struct virtio_device *dev)
 		return;
 	}
 	dev->active = true;
+	dev->unsettled = true;
 }
 
 void virtio_device_reset(struct virtio_device *dev)
 {
 	if (dev->active)
 		dev->ops->reset(dev);
+	dev->unsettled = true;
 	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
 		queue_reset(&dev->queues[q]);
 	dev->active = false;
@@ -98,8 +101,18 @@ void virtio_device_reset(struct virtio_device *dev)
 	atomic_store(&dev->interrupt_status, 0);
 }
 
+void virtio_device_settle(struct virtio_device *dev)
+{
+	if (!dev->unsettled)
+		return;
+	dev->unsettled = false;
+	if (dev->ops->settle)
+		dev->ops->settle(dev);
+}
+
 bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
 {
+	virtio_device_settle(dev);
 	return dev->active && q < dev->ops->queue_count &&
 	       dev->ops->queue_event(dev, q);
 }
@@ -107,6 +120,17 @@ bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
 void virtio_device_notify_used(struct virtio_device *dev, uint16_t q)
 {
 	if (queue_interrupt_wanted(&dev->queues[q]))
+		interrupt(dev, VIRTIO_INTERRUPT_QUEUE);
+}
+
+void virtio_device_notify_queues(struct virtio_device *dev, uint64_t queues)
+{
+	bool wanted = false;
+
+	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+		if (queues & BIT(q))
+			wanted |= queue_interrupt_wanted(&dev->queues[q]);
+	if (wanted)
 		interrupt(dev, VIRTIO_INTERRUPT_QUEUE);
 }
 

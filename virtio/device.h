@@ -7,14 +7,18 @@
  *
  * Locking: dev->lock guards everything here except interrupt_status, which is
  * atomic so that acknowledging an interrupt never waits for disk I/O. Every
- * operation is called with the lock held. queue_event runs on the loop thread;
- * activate, config_write and reset on whichever vCPU thread wrote the register.
+ * operation is called with the lock held. queue_event and settle run on the
+ * loop thread; activate, config_write and reset on whichever vCPU thread wrote
+ * the register. What belongs to the loop (its sources, timers, sockets) is
+ * therefore left alone by activate and reset; settle follows them and brings it
+ * in line.
  */
 #ifndef EMBER_DEVICE_H
 #define EMBER_DEVICE_H
 
 #include "virtio/queue.h"
 #include "vmm/irq.h"
+#include "vmm/loop.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,6 +55,9 @@ struct virtio_device_ops { /* always static const */
 
 	/* DRIVER_OK was set and the queues are valid. */
 	int (*activate)(struct virtio_device *dev);
+	/* The device was activated or reset since the last call (or both): the
+	 * loop's part of it. May be NULL. Comes before any queue_event. */
+	void (*settle)(struct virtio_device *dev);
 	/* The driver kicked queue @q (or might have). True: there is more to
 	 * do, call again once others had their turn. */
 	bool (*queue_event)(struct virtio_device *dev, uint16_t q);
@@ -66,12 +73,14 @@ struct virtio_device_ops { /* always static const */
 struct virtio_device {
 	const struct virtio_device_ops *ops;
 	pthread_mutex_t lock;
-	struct gmem *mem; /* set before the machine starts */
+	struct gmem *mem; /* these two are set before the machine starts */
+	struct loop *loop;
 
 	uint64_t features;	  /* offered */
 	uint64_t driver_features; /* accepted by the driver */
 	uint8_t status;
-	bool active; /* between activate and reset */
+	bool active;	/* between activate and reset */
+	bool unsettled; /* ops->settle is due */
 
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	size_t config_len;
@@ -105,12 +114,19 @@ void virtio_device_activate(struct virtio_device *dev);
 /* Lock held. Back to the state before the driver was seen (2.4). */
 void virtio_device_reset(struct virtio_device *dev);
 
-/* Lock held, loop thread. Runs ops->queue_event when @q exists and the device
- * is active; otherwise nothing. True: call again soon. */
+/* Lock held, loop thread. Runs ops->settle if it is due: the first thing to do
+ * in any handler of a device's own sources and timers. */
+void virtio_device_settle(struct virtio_device *dev);
+
+/* Lock held, loop thread. Settles, then runs ops->queue_event when @q exists
+ * and the device is active; otherwise nothing. True: call again soon. */
 bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q);
 
 /* Lock held. Tells the driver about used buffers if it asked to be told. */
 void virtio_device_notify_used(struct virtio_device *dev, uint16_t q);
+
+/* The same for several queues, bits in @queues, with one interrupt. */
+void virtio_device_notify_queues(struct virtio_device *dev, uint64_t queues);
 
 /* Lock held. New config space bytes, generation + 1 and an interrupt if the
  * device is active. */

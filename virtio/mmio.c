@@ -238,12 +238,23 @@ static void reset(struct virtio_mmio *mmio)
 	mmio->queue_sel = 0;
 }
 
+/* The loop's part of an activation or reset: as if queue 0 had been kicked. */
+static void settle_soon(const struct virtio_mmio *mmio)
+{
+	const uint64_t one = 1;
+
+	if (mmio->dev->ops->settle && mmio->dev->unsettled &&
+	    write(mmio->kicks[0].source.fd, &one, sizeof(one)) < 0)
+		log_error("%s: cannot wake the loop", mmio->dev->ops->name);
+}
+
 static void write_status(struct virtio_mmio *mmio, uint32_t value)
 {
 	struct virtio_device *dev = mmio->dev;
 
 	if (value == 0) {
 		reset(mmio);
+		settle_soon(mmio);
 		return;
 	}
 	if (value & VIRTIO_STATUS_FAILED) {
@@ -264,8 +275,10 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 		return;
 	}
 	dev->status = (uint8_t)value;
-	if (value == STATUS_DRIVER_OK)
+	if (value == STATUS_DRIVER_OK) {
 		virtio_device_activate(dev);
+		settle_soon(mmio);
+	}
 }
 
 /* ------------------------------------------------------- the register file */
@@ -506,7 +519,9 @@ void virtio_mmio_destroy(struct virtio_mmio *mmio)
 	}
 	irq_line_close(&mmio->dev->irq);
 	reset(mmio);
+	virtio_device_settle(mmio->dev);
 	mmio->dev->mem = NULL;
+	mmio->dev->loop = NULL;
 	free(mmio);
 }
 
@@ -531,6 +546,7 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct kvm *kvm,
 			return ret;
 	}
 	mmio->dev->mem = mem;
+	mmio->dev->loop = loop;
 	ret = bus_add(bus, &window);
 	if (ret)
 		return error_set_os(err, -ret,

@@ -250,27 +250,37 @@ int queue_pop(struct queue *queue, struct chain *ret_chain)
 	return ret;
 }
 
-void queue_unpop(struct queue *queue)
+void queue_unpop(struct queue *queue, uint16_t count)
 {
-	queue->next_avail--;
+	queue->next_avail = (uint16_t)(queue->next_avail - count);
 }
 
 /* ---------------------------------------------------- giving requests back */
 
-void queue_push(struct queue *queue, const struct chain *chain)
+void queue_put(struct queue *queue, uint16_t head, uint32_t written)
 {
 	size_t slot = queue->next_used % queue->size;
 	size_t off = OFF_RING + sizeof(struct ring_used_elem) * slot;
 	const struct ring_used_elem elem = {
-		.id = le32_make(chain->head),
-		.len = le32_make(chain->written),
+		.id = le32_make(head),
+		.len = le32_make(written),
 	};
 
 	memcpy((char *)queue->device + off, &elem, sizeof(elem));
+	gmem_mark_dirty(queue->mem, queue->device_gpa + off, sizeof(elem));
 	queue->next_used++;
+}
+
+void queue_publish(struct queue *queue)
+{
 	store16(queue->device, OFF_IDX, queue->next_used, __ATOMIC_RELEASE);
 	gmem_mark_dirty(queue->mem, queue->device_gpa, OFF_RING);
-	gmem_mark_dirty(queue->mem, queue->device_gpa + off, sizeof(elem));
+}
+
+void queue_push(struct queue *queue, const struct chain *chain)
+{
+	queue_put(queue, chain->head, chain->written);
+	queue_publish(queue);
 }
 
 /* Has the index moved past @event since @old? (2.7.7.1) */

@@ -63,8 +63,14 @@ int queue_pop(struct queue *queue, struct chain *ret_chain) must_check;
 /* Gives the request back with chain->written bytes reported. */
 void queue_push(struct queue *queue, const struct chain *chain);
 
-/* Undoes the last queue_pop: the same chain will be popped again. */
-void queue_unpop(struct queue *queue);
+/* The same in two steps, for requests that the driver must find together or
+ * that come in batches: any number of queue_put, then one queue_publish. */
+void queue_put(struct queue *queue, uint16_t head, uint32_t written);
+void queue_publish(struct queue *queue);
+
+/* Undoes the last @count calls of queue_pop: the same chains will be popped
+ * again. */
+void queue_unpop(struct queue *queue, uint16_t count);
 
 /* After a batch of pushes: must the driver be interrupted? (2.7.7) */
 bool queue_interrupt_wanted(struct queue *queue);

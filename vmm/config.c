@@ -85,6 +85,39 @@ void drive_update_release(struct drive_update *update)
 	free(update->path_on_host);
 }
 
+void net_config_release(struct net_config *config)
+{
+	free(config->iface_id);
+	free(config->host_dev_name);
+}
+
+void net_update_release(struct net_update *update)
+{
+	free(update->iface_id);
+}
+
+void vsock_config_release(struct vsock_config *config)
+{
+	free(config->uds_path);
+	free(config->vsock_id);
+}
+
+void mmds_config_release(struct mmds_config *config)
+{
+	for (size_t i = 0; i < config->interface_count; i++)
+		free(config->interfaces[i]);
+	free(config->interfaces);
+}
+
+void rate_limiter_config_update(struct rate_limiter_config *config,
+				const struct rate_limiter_update *update)
+{
+	if (update->has_bandwidth)
+		config->bandwidth = update->values.bandwidth;
+	if (update->has_ops)
+		config->ops = update->values.ops;
+}
+
 void log_config_release(struct log_config *config)
 {
 	free(config->path);

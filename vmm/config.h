@@ -14,6 +14,7 @@
 
 #define CONFIG_VCPUS_MAX 32
 #define CONFIG_DRIVES_MAX 32
+#define CONFIG_NETS_MAX 32
 
 enum huge_pages {
 	HUGE_PAGES_NONE,
@@ -76,6 +77,12 @@ struct rate_limiter_config {
 	struct token_bucket_config ops;
 };
 
+/* What a request says about a limiter: buckets it does not name stay. */
+struct rate_limiter_update {
+	struct rate_limiter_config values;
+	bool has_bandwidth, has_ops;
+};
+
 struct drive_config {
 	char *drive_id;
 	char *path_on_host;
@@ -86,14 +93,60 @@ struct drive_config {
 	enum cache_type cache_type;
 	enum io_engine io_engine;
 	bool has_rate_limiter;
-	struct rate_limiter_config rate_limiter;
+	struct rate_limiter_update rate_limiter;
 };
 
 struct drive_update {
 	char *drive_id;
 	char *path_on_host; /* NULL: unchanged */
 	bool has_rate_limiter;
-	struct rate_limiter_config rate_limiter;
+	struct rate_limiter_update rate_limiter;
+};
+
+#define MAC_LEN 6
+
+struct net_config {
+	char *iface_id;
+	char *host_dev_name; /* the tap's name */
+	bool has_guest_mac;
+	uint8_t guest_mac[MAC_LEN];
+	uint64_t mtu; /* 0: not announced */
+	bool has_tap_fd;
+	uint64_t tap_fd; /* a tap this process inherited, instead of a name */
+	bool vhost;
+	bool has_rx_rate_limiter, has_tx_rate_limiter;
+	struct rate_limiter_update rx_rate_limiter, tx_rate_limiter;
+};
+
+struct net_update {
+	char *iface_id;
+	bool has_rx_rate_limiter, has_tx_rate_limiter;
+	struct rate_limiter_update rx_rate_limiter, tx_rate_limiter;
+};
+
+#define VSOCK_CONNECTIONS_DEFAULT 16384
+#define VSOCK_CONNECTIONS_MAX 1048576
+
+struct vsock_config {
+	uint64_t guest_cid;
+	char *uds_path;
+	char *vsock_id;		  /* of no use any more */
+	uint64_t max_connections; /* 0: VSOCK_CONNECTIONS_DEFAULT */
+};
+
+enum mmds_version {
+	MMDS_V1,
+	MMDS_V2,
+};
+
+/* Where guests find the metadata service, and through which interfaces. */
+struct mmds_config {
+	enum mmds_version version;
+	bool imds_compat;
+	bool has_ipv4_address;
+	uint32_t ipv4_address; /* host byte order */
+	char **interfaces;     /* count strings */
+	size_t interface_count;
 };
 
 struct metrics_config {
@@ -110,10 +163,18 @@ int machine_config_update(struct machine_config *config,
 			  const struct machine_update *update,
 			  struct error *err) must_check;
 
+/* A limiter as a client would describe it after @update. */
+void rate_limiter_config_update(struct rate_limiter_config *config,
+				const struct rate_limiter_update *update);
+
 /* Frees the strings; the struct may be reused after zeroing. */
 void boot_source_config_release(struct boot_source_config *config);
 void drive_config_release(struct drive_config *config);
 void drive_update_release(struct drive_update *update);
+void net_config_release(struct net_config *config);
+void net_update_release(struct net_update *update);
+void vsock_config_release(struct vsock_config *config);
+void mmds_config_release(struct mmds_config *config);
 void log_config_release(struct log_config *config);
 void metrics_config_release(struct metrics_config *config);
 

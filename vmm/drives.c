@@ -44,8 +44,8 @@ void drives_destroy(struct drives *drives)
 	if (!drives)
 		return;
 	for (size_t i = 0; i < drives->count; i++) {
-		metrics_remove_block(drives->metrics,
-				     &drives->list[i]->metrics);
+		metrics_remove_device(drives->metrics,
+				      &drives->list[i]->metrics);
 		drive_destroy(drives->list[i]);
 	}
 	free(drives);
@@ -103,7 +103,7 @@ static void remove_at(struct drives *drives, size_t slot)
 {
 	struct drive *drive = drives->list[slot];
 
-	metrics_remove_block(drives->metrics, &drive->metrics);
+	metrics_remove_device(drives->metrics, &drive->metrics);
 	drive_destroy(drive);
 	drives->count--;
 	memmove(&drives->list[slot], &drives->list[slot + 1],
@@ -135,8 +135,8 @@ int drives_set(struct drives *drives, struct drive_config *config,
 	if (drive->config.is_root_device)
 		slot = 0;
 	insert_at(drives, slot, drive);
-	ret = metrics_add_block(drives->metrics, drive->config.drive_id,
-				&drive->metrics);
+	ret = metrics_add_device(drives->metrics, METRICS_BLOCK,
+				 drive->config.drive_id, &drive->metrics);
 	if (ret) {
 		remove_at(drives, slot);
 		return error_set(err, -ret, "Too many drives have metrics");
@@ -144,26 +144,32 @@ int drives_set(struct drives *drives, struct drive_config *config,
 	return 0;
 }
 
+static void apply_limits(struct drive *drive,
+			 const struct rate_limiter_update *update)
+{
+	block_update_limiter(drive->block, update);
+	drive->config.has_rate_limiter = true;
+	rate_limiter_config_update(&drive->config.rate_limiter.values, update);
+}
+
 static int apply_update(struct drive *drive, struct drive_update *update,
 			struct error *err)
 {
-	const struct rate_limiter_config none = {0};
-	int ret;
+	int ret = 0;
 
 	if (!update->path_on_host && !update->has_rate_limiter)
 		return error_set(err, EINVAL,
 				 "Running method expected different backend.");
-	if (memcmp(&update->rate_limiter, &none, sizeof(none)) != 0)
-		return error_set(err, ENOTSUP,
-				 "rate_limiter is not supported by this "
-				 "version.");
-	if (!update->path_on_host)
-		return 0;
-	ret = block_set_path(drive->block, update->path_on_host, err);
+	if (update->path_on_host)
+		ret = block_set_path(drive->block, update->path_on_host, err);
 	if (ret)
 		return ret;
-	free(drive->config.path_on_host);
-	drive->config.path_on_host = take_ptr(update->path_on_host);
+	if (update->path_on_host) {
+		free(drive->config.path_on_host);
+		drive->config.path_on_host = take_ptr(update->path_on_host);
+	}
+	if (update->has_rate_limiter)
+		apply_limits(drive, &update->rate_limiter);
 	return 0;
 }
 

@@ -106,6 +106,7 @@ static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
 		.id = options->id,
 		.boot_timer = options->boot_timer,
 		.memory_backing = options->backing,
+		.metadata_limit = options->metadata_limit,
 		.start_time_us = options->start_time_us,
 		.start_time_cpu_us = options->start_time_cpu_us,
 		.parent_cpu_time_us = options->parent_cpu_time_us,
@@ -129,6 +130,8 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		ret = signals_install(loop, vmm_metrics(vmm));
 	if (!ret)
 		ret = vcpu_install_kick_handler();
+	if (!ret && options->metadata)
+		ret = api_apply_metadata_file(vmm, options->metadata, err);
 	if (!ret && options->config_file)
 		ret = api_apply_config_file(vmm, options->config_file, err);
 	if (!ret && !options->no_api)

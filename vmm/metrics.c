@@ -2,17 +2,14 @@
 /*
  * Theory of operation.
  *
- * The line is made from tables: a section is a name and a list of fields, a
- * field is a name, a kind and an offset. Sections of devices that do not exist
- * here yet have fields without storage: nothing was counted, so they are zero,
- * and clients that check the schema find what they look for.
+ * The line is made from tables (metrics_schema.h).
  *
  * Counters grow while the line is made. So each is looked at once before
  * (`seen`), the difference to the last flush that reached its target
  * (`flushed`) is printed, and only after a complete write does `flushed` become
  * `seen`. So a sum over devices is the sum of what is printed for them.
  */
-#include "vmm/metrics.h"
+#include "vmm/metrics_schema.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,309 +23,7 @@
 #define PROPERTIES_MAX 4096
 
 /* Room for all sections, METRICS_DEVICES_MAX devices and properties. */
-#define LINE_SIZE 49152
-
-enum kind {
-	COUNT,	/* struct metric */
-	STORE,	/* struct metric_store */
-	AGG,	/* struct metric_agg */
-	ABSENT, /* no storage: a counter of what is not there */
-	NO_AGG, /* no storage: latencies of what is not there */
-};
-
-struct field {
-	const char *name;
-	enum kind kind;
-	size_t offset; /* in the section's struct */
-};
-
-struct section {
-	const char *name;
-	size_t offset; /* in struct metrics */
-	const struct field *fields;
-	size_t count;
-};
-
-/* clang-format takes a `#` behind a brace for a directive. */
-#define FIELD(text, kind, offset)                                              \
-	{                                                                      \
-		text, kind, offset                                             \
-	}
-
-/* One row per field; the struct's member has the field's name. */
-#define C(type, name) FIELD(#name, COUNT, offsetof(struct type, name))
-#define S(type, name) FIELD(#name, STORE, offsetof(struct type, name))
-#define G(type, name) FIELD(#name, AGG, offsetof(struct type, name))
-#define Z(name) FIELD(#name, ABSENT, 0)
-#define ZG(name) FIELD(#name, NO_AGG, 0)
-
-static const struct field api_server_fields[] = {
-	S(api_server_metrics, process_startup_time_us),
-	S(api_server_metrics, process_startup_time_cpu_us),
-};
-
-static const struct field balloon_fields[] = {
-	Z(activate_fails),	   Z(inflate_count),
-	Z(stats_updates_count),	   Z(stats_update_fails),
-	Z(deflate_count),	   Z(event_fails),
-	Z(free_page_report_count), Z(free_page_report_freed),
-	Z(free_page_report_fails), Z(free_page_hint_count),
-	Z(free_page_hint_freed),   Z(free_page_hint_fails),
-};
-
-#define B(name) C(block_metrics, name)
-static const struct field block_fields[] = {
-	B(activate_fails),
-	B(cfg_fails),
-	B(no_avail_buffer),
-	B(event_fails),
-	B(execute_fails),
-	B(invalid_reqs_count),
-	B(flush_count),
-	B(queue_event_count),
-	B(rate_limiter_event_count),
-	B(update_count),
-	B(update_fails),
-	B(read_bytes),
-	B(write_bytes),
-	B(read_count),
-	B(write_count),
-	B(rate_limiter_throttled_events),
-	B(io_engine_throttled_events),
-	B(remaining_reqs_count),
-	G(block_metrics, read_agg),
-	G(block_metrics, write_agg),
-};
-
-static const struct field deprecated_fields[] = {
-	{"deprecated_http_api_calls", COUNT, 0},
-};
-
-static const struct field get_api_fields[] = {
-	C(get_api_metrics, instance_info_count),
-	C(get_api_metrics, machine_cfg_count),
-	C(get_api_metrics, mmds_count),
-	C(get_api_metrics, vmm_version_count),
-	C(get_api_metrics, hotplug_memory_count),
-};
-
-#define R(type, name)                                                          \
-	FIELD(#name "_count", COUNT, offsetof(struct type, name.count)),       \
-		FIELD(#name "_fails", COUNT,                                   \
-		      offsetof(struct type, name.fails))
-static const struct field put_api_fields[] = {
-	R(put_api_metrics, actions),	    R(put_api_metrics, boot_source),
-	R(put_api_metrics, drive),	    R(put_api_metrics, logger),
-	R(put_api_metrics, machine_cfg),    R(put_api_metrics, cpu_cfg),
-	R(put_api_metrics, metrics),	    R(put_api_metrics, network),
-	R(put_api_metrics, mmds),	    R(put_api_metrics, vsock),
-	R(put_api_metrics, pmem),	    R(put_api_metrics, serial),
-	R(put_api_metrics, hotplug_memory),
-};
-
-static const struct field patch_api_fields[] = {
-	R(patch_api_metrics, drive),	      R(patch_api_metrics, network),
-	R(patch_api_metrics, machine_cfg),    R(patch_api_metrics, mmds),
-	R(patch_api_metrics, hotplug_memory), R(patch_api_metrics, pmem),
-};
-
-static const struct field i8042_fields[] = {
-	C(i8042_metrics, error_count),
-	C(i8042_metrics, missed_read_count),
-	C(i8042_metrics, missed_write_count),
-	C(i8042_metrics, read_count),
-	C(i8042_metrics, reset_count),
-	C(i8042_metrics, write_count),
-};
-
-static const struct field uart_fields[] = {
-	C(uart_metrics, error_count),
-	C(uart_metrics, flush_count),
-	C(uart_metrics, missed_read_count),
-	C(uart_metrics, missed_write_count),
-	C(uart_metrics, read_count),
-	C(uart_metrics, write_count),
-	C(uart_metrics, rate_limiter_dropped_bytes),
-};
-
-#define L(name) S(latency_metrics, name)
-static const struct field latency_fields[] = {
-	L(full_create_snapshot),
-	L(diff_create_snapshot),
-	L(load_snapshot),
-	L(pause_vm),
-	L(resume_vm),
-	L(vmm_full_create_snapshot),
-	L(vmm_diff_create_snapshot),
-	L(vmm_load_snapshot),
-	L(vmm_pause_vm),
-	L(vmm_resume_vm),
-};
-
-static const struct field logger_fields[] = {
-	C(logger_metrics, missed_metrics_count),
-	C(logger_metrics, metrics_fails),
-	C(logger_metrics, missed_log_count),
-	C(logger_metrics, rate_limited_log_count),
-};
-
-static const struct field mmds_fields[] = {
-	Z(rx_accepted),
-	Z(rx_accepted_err),
-	Z(rx_accepted_unusual),
-	Z(rx_bad_eth),
-	Z(rx_invalid_token),
-	Z(rx_no_token),
-	Z(rx_count),
-	Z(tx_bytes),
-	Z(tx_count),
-	Z(tx_errors),
-	Z(tx_frames),
-	Z(connections_created),
-	Z(connections_destroyed),
-};
-
-static const struct field net_fields[] = {
-	Z(activate_fails),
-	Z(cfg_fails),
-	Z(no_rx_avail_buffer),
-	Z(no_tx_avail_buffer),
-	Z(event_fails),
-	Z(rx_queue_event_count),
-	Z(rx_event_rate_limiter_count),
-	Z(rx_rate_limiter_throttled),
-	Z(rx_tap_event_count),
-	Z(rx_bytes_count),
-	Z(rx_packets_count),
-	Z(rx_fails),
-	Z(rx_count),
-	Z(tap_read_fails),
-	Z(tap_write_fails),
-	Z(tx_bytes_count),
-	Z(tx_malformed_frames),
-	Z(tx_fails),
-	Z(tx_count),
-	Z(tx_packets_count),
-	Z(tx_queue_event_count),
-	Z(tx_rate_limiter_event_count),
-	Z(tx_rate_limiter_throttled),
-	Z(tx_spoofed_mac_count),
-	Z(tx_remaining_reqs_count),
-	ZG(tap_write_agg),
-};
-
-static const struct field seccomp_fields[] = {
-	{"num_faults", STORE, 0},
-};
-
-static const struct field signal_fields[] = {
-	S(signal_metrics, sigbus),  S(signal_metrics, sigsegv),
-	S(signal_metrics, sigxfsz), S(signal_metrics, sigxcpu),
-	S(signal_metrics, sigpipe), S(signal_metrics, sighup),
-	S(signal_metrics, sigill),
-};
-
-static const struct field vcpu_fields[] = {
-	C(vcpu_metrics, exit_io_in),
-	C(vcpu_metrics, exit_io_out),
-	C(vcpu_metrics, exit_mmio_read),
-	C(vcpu_metrics, exit_mmio_write),
-	C(vcpu_metrics, failures),
-	C(vcpu_metrics, kvmclock_ctrl_fails),
-	G(vcpu_metrics, exit_io_in_agg),
-	G(vcpu_metrics, exit_io_out_agg),
-	G(vcpu_metrics, exit_mmio_read_agg),
-	G(vcpu_metrics, exit_mmio_write_agg),
-};
-
-static const struct field vmm_fields[] = {
-	{"panic_count", STORE, 0},
-};
-
-static const struct field vsock_fields[] = {
-	Z(activate_fails),	 Z(cfg_fails),
-	Z(rx_queue_event_fails), Z(tx_queue_event_fails),
-	Z(ev_queue_event_fails), Z(muxer_event_fails),
-	Z(conn_event_fails),	 Z(rx_queue_event_count),
-	Z(tx_queue_event_count), Z(rx_bytes_count),
-	Z(tx_bytes_count),	 Z(rx_packets_count),
-	Z(tx_packets_count),	 Z(conns_added),
-	Z(conns_killed),	 Z(conns_removed),
-	Z(killq_resync),	 Z(tx_flush_fails),
-	Z(tx_write_fails),	 Z(rx_read_fails),
-};
-
-static const struct field entropy_fields[] = {
-	Z(activate_fails),	     Z(entropy_event_fails),
-	Z(entropy_event_count),	     Z(entropy_bytes),
-	Z(host_rng_fails),	     Z(entropy_rate_limiter_throttled),
-	Z(rate_limiter_event_count),
-};
-
-static const struct field interrupt_fields[] = {
-	C(interrupt_metrics, triggers),
-	C(interrupt_metrics, config_updates),
-};
-
-static const struct field pmem_fields[] = {
-	Z(activate_fails),
-	Z(cfg_fails),
-	Z(event_fails),
-	Z(queue_event_count),
-	Z(rate_limiter_throttled_events),
-	Z(rate_limiter_event_count),
-};
-
-static const struct field hotplug_fields[] = {
-	Z(activate_fails),   Z(queue_event_fails), Z(queue_event_count),
-	Z(plug_count),	     Z(plug_bytes),	   Z(plug_fails),
-	ZG(plug_agg),	     Z(unplug_count),	   Z(unplug_bytes),
-	Z(unplug_fails),     ZG(unplug_agg),	   Z(unplug_discard_fails),
-	Z(state_count),	     Z(state_fails),	   ZG(state_agg),
-	Z(unplug_all_count), Z(unplug_all_fails),  ZG(unplug_all_agg),
-};
-
-#define SECTION(name, member, fields)                                          \
-	{                                                                      \
-		name, offsetof(struct metrics, member), fields,                \
-			ARRAY_SIZE(fields)                                     \
-	}
-#define ABSENT_SECTION(name, fields)                                           \
-	{                                                                      \
-		name, 0, fields, ARRAY_SIZE(fields)                            \
-	}
-
-/* Of one device, and of the sum over all: printed apart from the others. */
-static const struct section block_section = {
-	"block",
-	0,
-	block_fields,
-	ARRAY_SIZE(block_fields),
-};
-
-static const struct section sections[] = {
-	SECTION("api_server", api_server, api_server_fields),
-	ABSENT_SECTION("balloon", balloon_fields),
-	SECTION("deprecated_api", deprecated_http_api_calls, deprecated_fields),
-	SECTION("get_api_requests", get_api, get_api_fields),
-	SECTION("put_api_requests", put_api, put_api_fields),
-	SECTION("patch_api_requests", patch_api, patch_api_fields),
-	SECTION("i8042", i8042, i8042_fields),
-	SECTION("uart", uart, uart_fields),
-	SECTION("latencies_us", latencies_us, latency_fields),
-	SECTION("logger", logger, logger_fields),
-	ABSENT_SECTION("mmds", mmds_fields),
-	ABSENT_SECTION("net", net_fields),
-	SECTION("seccomp", seccomp_num_faults, seccomp_fields),
-	SECTION("signals", signals, signal_fields),
-	SECTION("vcpu", vcpu, vcpu_fields),
-	SECTION("vmm", vmm_panic_count, vmm_fields),
-	ABSENT_SECTION("vsock", vsock_fields),
-	ABSENT_SECTION("entropy", entropy_fields),
-	SECTION("interrupts", interrupts, interrupt_fields),
-	ABSENT_SECTION("pmem", pmem_fields),
-	ABSENT_SECTION("memory_hotplug", hotplug_fields),
-};
+#define LINE_SIZE KIB(48)
 
 /* ----------------------------------------------------------- taking values */
 
@@ -392,14 +87,21 @@ static void each_in_section(const struct section *section, void *base,
 			fn(counter_of(&section->fields[i], base));
 }
 
+static const struct section *section_of(const struct metrics_device *device)
+{
+	return &metrics_device_sections[device->kind];
+}
+
 static void each_counter(struct metrics *metrics,
 			 void (*fn)(struct metric *metric))
 {
-	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
-		each_in_section(&sections[i],
-				(char *)metrics + sections[i].offset, fn);
+	for (size_t i = 0; i < metrics_section_count; i++)
+		each_in_section(&metrics_sections[i],
+				(char *)metrics + metrics_sections[i].offset,
+				fn);
 	for (size_t d = 0; d < metrics->device_count; d++)
-		each_in_section(&block_section, metrics->devices[d].block, fn);
+		each_in_section(section_of(&metrics->devices[d]),
+				metrics->devices[d].counters, fn);
 }
 
 /* ---------------------------------------------------------------- the line */
@@ -474,28 +176,43 @@ static void put_section(struct line *line, const char *name,
 	put(line, "}");
 }
 
-static void add_block(struct block_metrics *sum, struct block_metrics *block)
+static void add_to_sum(void *sum, const struct metrics_device *device)
 {
-	for (size_t i = 0; i < block_section.count; i++) {
-		const struct field *field = &block_section.fields[i];
+	const struct section *section = section_of(device);
+
+	for (size_t i = 0; i < section->count; i++) {
+		const struct field *field = &section->fields[i];
 
 		counter_of(field, sum)->seen +=
-			difference(counter_of(field, block));
+			difference(counter_of(field, device->counters));
 	}
 }
 
-/* The sum over devices has no extremes: they read zero. */
-static void put_blocks(struct line *line, const struct metrics *metrics)
+/* The sum over devices of a kind has no extremes: they read zero. */
+static void put_sum(struct line *line, const struct metrics *metrics,
+		    enum metrics_device_kind kind)
 {
-	struct block_metrics sum;
+	union {
+		struct block_metrics block;
+		struct net_metrics net;
+	} sum;
 
 	memset(&sum, 0, sizeof(sum));
 	for (size_t d = 0; d < metrics->device_count; d++)
-		add_block(&sum, metrics->devices[d].block);
-	put_section(line, "block", &block_section, &sum);
+		if (metrics->devices[d].kind == kind)
+			add_to_sum(&sum, &metrics->devices[d]);
+	put_section(line, metrics_device_sections[kind].name,
+		    &metrics_device_sections[kind], &sum);
+}
+
+static void put_devices(struct line *line, const struct metrics *metrics)
+{
+	for (size_t kind = 0; kind < METRICS_DEVICE_KINDS; kind++)
+		put_sum(line, metrics, (enum metrics_device_kind)kind);
 	for (size_t d = 0; d < metrics->device_count; d++)
-		put_section(line, metrics->devices[d].key, &block_section,
-			    metrics->devices[d].block);
+		put_section(line, metrics->devices[d].key,
+			    section_of(&metrics->devices[d]),
+			    metrics->devices[d].counters);
 }
 
 static void make_line(struct line *line, struct metrics *metrics)
@@ -510,10 +227,11 @@ static void make_line(struct line *line, struct metrics *metrics)
 		put(line, ",\"id\":\"%s\"", metrics->id);
 	if (metrics->properties_json)
 		put(line, ",\"properties\":{%s}", metrics->properties_json);
-	for (size_t i = 0; i < ARRAY_SIZE(sections); i++)
-		put_section(line, sections[i].name, &sections[i],
-			    (char *)metrics + sections[i].offset);
-	put_blocks(line, metrics);
+	for (size_t i = 0; i < metrics_section_count; i++)
+		put_section(line, metrics_sections[i].name,
+			    &metrics_sections[i],
+			    (char *)metrics + metrics_sections[i].offset);
+	put_devices(line, metrics);
 	put(line, "}\n");
 }
 
@@ -627,13 +345,14 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 	return 0;
 }
 
-int metrics_add_block(struct metrics *metrics, const char *id,
-		      struct block_metrics *block)
+int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,
+		       const char *id, void *counters)
 {
-	struct metrics_device added = {.block = block};
+	struct metrics_device added = {.kind = kind, .counters = counters};
 	size_t i = 0;
 
-	snprintf(added.key, sizeof(added.key), "block_%s", id);
+	snprintf(added.key, sizeof(added.key), "%s_%s",
+		 metrics_device_sections[kind].name, id);
 	while (i < metrics->device_count &&
 	       strcmp(metrics->devices[i].key, added.key) != 0)
 		i++;
@@ -644,12 +363,12 @@ int metrics_add_block(struct metrics *metrics, const char *id,
 	return 0;
 }
 
-void metrics_remove_block(struct metrics *metrics,
-			  const struct block_metrics *block)
+void metrics_remove_device(struct metrics *metrics, const void *counters)
 {
 	size_t i = 0;
 
-	while (i < metrics->device_count && metrics->devices[i].block != block)
+	while (i < metrics->device_count &&
+	       metrics->devices[i].counters != counters)
 		i++;
 	if (i == metrics->device_count)
 		return;

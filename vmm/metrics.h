@@ -46,6 +46,35 @@ struct block_metrics {
 	struct metric_agg read_agg, write_agg;
 };
 
+struct net_metrics {
+	struct metric activate_fails, cfg_fails, no_rx_avail_buffer,
+		no_tx_avail_buffer, event_fails, rx_queue_event_count,
+		rx_event_rate_limiter_count, rx_rate_limiter_throttled,
+		rx_tap_event_count, rx_bytes_count, rx_packets_count, rx_fails,
+		rx_count, tap_read_fails, tap_write_fails, tx_bytes_count,
+		tx_malformed_frames, tx_fails, tx_count, tx_packets_count,
+		tx_queue_event_count, tx_rate_limiter_event_count,
+		tx_rate_limiter_throttled, tx_spoofed_mac_count,
+		tx_remaining_reqs_count;
+	struct metric_agg tap_write_agg;
+};
+
+struct vsock_metrics {
+	struct metric activate_fails, cfg_fails, rx_queue_event_fails,
+		tx_queue_event_fails, ev_queue_event_fails, muxer_event_fails,
+		conn_event_fails, rx_queue_event_count, tx_queue_event_count,
+		rx_bytes_count, tx_bytes_count, rx_packets_count,
+		tx_packets_count, conns_added, conns_killed, conns_removed,
+		killq_resync, tx_flush_fails, tx_write_fails, rx_read_fails;
+};
+
+struct mmds_metrics {
+	struct metric rx_accepted, rx_accepted_err, rx_accepted_unusual,
+		rx_bad_eth, rx_invalid_token, rx_no_token, rx_count, tx_bytes,
+		tx_count, tx_errors, tx_frames, connections_created,
+		connections_destroyed;
+};
+
 struct get_api_metrics {
 	struct metric instance_info_count, machine_cfg_count, mmds_count,
 		vmm_version_count, hotplug_memory_count;
@@ -105,12 +134,20 @@ struct interrupt_metrics {
 	struct metric triggers, config_updates;
 };
 
+/* Devices of which there may be several. */
+enum metrics_device_kind {
+	METRICS_BLOCK,
+	METRICS_NET,
+	METRICS_DEVICE_KINDS,
+};
+
 #define METRICS_DEVICES_MAX 32
 
 /* One device's own section, `block_<id>`; also summed into `block`. */
 struct metrics_device {
 	char key[80];
-	struct block_metrics *block;
+	enum metrics_device_kind kind;
+	void *counters; /* struct block_metrics or net_metrics */
 };
 
 struct metrics {
@@ -128,6 +165,8 @@ struct metrics {
 	struct vcpu_metrics vcpu;
 	struct metric_store vmm_panic_count;
 	struct interrupt_metrics interrupts;
+	struct vsock_metrics vsock;
+	struct mmds_metrics mmds;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];
 	size_t device_count;
@@ -169,10 +208,9 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
  * that were not written. Loop thread. */
 int metrics_flush(struct metrics *metrics) must_check;
 
-/* Adds `block_<id>`; replaces one of the same id. -ENOSPC when full. */
-int metrics_add_block(struct metrics *metrics, const char *id,
-		      struct block_metrics *block) must_check;
-void metrics_remove_block(struct metrics *metrics,
-			  const struct block_metrics *block);
+/* Adds `<kind>_<id>`; replaces one of the same id. -ENOSPC when full. */
+int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,
+		       const char *id, void *counters) must_check;
+void metrics_remove_device(struct metrics *metrics, const void *counters);
 
 #endif

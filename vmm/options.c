@@ -40,6 +40,10 @@ static const struct option_row rows[] = {
 	 "log level: Off, Error, Warn, Info, Debug, Trace [Info]"},
 	{"log-path", KIND_TEXT, AT(log_path), NULL,
 	 "file or FIFO for the log [standard output]"},
+	{"metadata", KIND_TEXT, AT(metadata), NULL,
+	 "JSON file with which the metadata service starts"},
+	{"mmds-size-limit", KIND_NUMBER, AT(metadata_limit), NULL,
+	 "largest metadata in bytes [as http-api-max-payload-size]"},
 	{"memory-backing", KIND_TEXT, AT(memory_backing), NULL,
 	 "guest memory: anonymous or memfd [anonymous]"},
 	{"metrics-path", KIND_TEXT, AT(metrics_path), NULL,
@@ -218,6 +222,8 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	ret = parse_all(options, argc, argv, seen, err);
 	if (!ret)
 		ret = check_needs(seen, err);
+	if (!options->metadata_limit)
+		options->metadata_limit = options->max_payload;
 	return ret ? ret : set_backing(options, err);
 }
 

@@ -23,6 +23,7 @@ struct options {
 	const char *level;
 	const char *module;
 	const char *metrics_path;
+	const char *metadata;
 	bool no_api;
 	bool no_seccomp;
 	bool boot_timer;
@@ -31,6 +32,7 @@ struct options {
 	bool version;
 	bool help;
 	uint64_t max_payload;
+	uint64_t metadata_limit;
 	uint64_t start_time_us;
 	uint64_t start_time_cpu_us;
 	uint64_t parent_cpu_time_us;

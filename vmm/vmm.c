@@ -13,8 +13,11 @@
  */
 #include "vmm/vmm.h"
 
+#include "virtio/vsock.h"
 #include "vmm/drives.h"
 #include "vmm/machine.h"
+#include "vmm/mmds.h"
+#include "vmm/nets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +42,10 @@ struct vmm {
 	struct boot_source_config boot;
 	int kernel_fd, initrd_fd; /* -1: not configured */
 	struct drives *drives;
+	struct nets *nets;
+	struct vsock_config vsock_config;
+	struct vsock *vsock; /* NULL: none */
+	struct mmds *mmds;
 
 	struct machine *machine;
 	struct metrics metrics;
@@ -104,6 +111,7 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 		    struct error *err)
 {
 	const struct drive_config *drives[CONFIG_DRIVES_MAX];
+	const struct net_config *nets[CONFIG_NETS_MAX];
 	const struct vmm_view view = {
 		.id = vmm->id,
 		.state = vmm->state,
@@ -111,9 +119,15 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 		.boot = &vmm->boot,
 		.drives = drives,
 		.drive_count = drives_count(vmm->drives),
+		.nets = nets,
+		.net_count = nets_count(vmm->nets),
+		.vsock = vmm->vsock ? &vmm->vsock_config : NULL,
+		.mmds = mmds_config(vmm->mmds),
 	};
 
 	(void)err;
+	for (size_t i = 0; i < view.net_count; i++)
+		nets[i] = nets_config(vmm->nets, i);
 	for (size_t i = 0; i < view.drive_count; i++)
 		drives[i] = drives_config(vmm->drives, i);
 	action->view.fn(&view, action->view.arg);
@@ -178,19 +192,106 @@ static int act_set_boot_source(struct vmm *vmm, struct vmm_action *action,
 	return 0;
 }
 
+/* Hot-plug is a PCI matter, and there is no PCI here. */
+static int check_not_started(const struct vmm *vmm, struct error *err)
+{
+	if (vmm->state != VMM_NOT_STARTED)
+		return error_set(err, EPERM, "PCI is not enabled");
+	return 0;
+}
+
 static int act_set_drive(struct vmm *vmm, struct vmm_action *action,
 			 struct error *err)
 {
-	/* Hot-plug is a PCI matter, and there is no PCI here. */
-	if (vmm->state != VMM_NOT_STARTED)
-		return error_set(err, EPERM, "PCI is not enabled");
-	return drives_set(vmm->drives, &action->drive, err);
+	int ret = check_not_started(vmm, err);
+
+	return ret ? ret : drives_set(vmm->drives, &action->drive, err);
 }
 
 static int act_update_drive(struct vmm *vmm, struct vmm_action *action,
 			    struct error *err)
 {
 	return drives_update(vmm->drives, &action->drive_update, err);
+}
+
+static int act_set_net(struct vmm *vmm, struct vmm_action *action,
+		       struct error *err)
+{
+	int ret = check_not_started(vmm, err);
+
+	return ret ? ret : nets_set(vmm->nets, &action->net, err);
+}
+
+static int act_update_net(struct vmm *vmm, struct vmm_action *action,
+			  struct error *err)
+{
+	return nets_update(vmm->nets, &action->net_update, err);
+}
+
+/* Takes the device away, with its socket in the file system. */
+static void remove_vsock(struct vmm *vmm)
+{
+	if (!vmm->vsock)
+		return;
+	virtio_device_destroy(vsock_virtio(take_ptr(vmm->vsock)));
+	unlink(vmm->vsock_config.uds_path);
+	vsock_config_release(&vmm->vsock_config);
+}
+
+static int act_set_vsock(struct vmm *vmm, struct vmm_action *action,
+			 struct error *err)
+{
+	int ret;
+
+	remove_vsock(vmm);
+	ret = vsock_create(&vmm->vsock, &action->vsock, &vmm->metrics.vsock,
+			   err);
+	if (ret)
+		return ret;
+	vmm->vsock_config = action->vsock;
+	action->vsock = (struct vsock_config){0};
+	return 0;
+}
+
+static int act_set_mmds_config(struct vmm *vmm, struct vmm_action *action,
+			       struct error *err)
+{
+	return mmds_configure(vmm->mmds, &action->mmds, vmm->nets, err);
+}
+
+/* Once started, a service that was not configured stays out of reach. */
+static int check_metadata(const struct vmm *vmm, struct error *err)
+{
+	if (vmm->state != VMM_NOT_STARTED && !mmds_config(vmm->mmds))
+		return error_set(err, EINVAL,
+				 "The MMDS data store is not initialized.");
+	return 0;
+}
+
+static int act_put_metadata(struct vmm *vmm, struct vmm_action *action,
+			    struct error *err)
+{
+	int ret = check_metadata(vmm, err);
+
+	return ret ? ret : mmds_put(vmm->mmds, action->metadata, err);
+}
+
+static int act_patch_metadata(struct vmm *vmm, struct vmm_action *action,
+			      struct error *err)
+{
+	int ret = check_metadata(vmm, err);
+
+	return ret ? ret : mmds_patch(vmm->mmds, action->metadata, err);
+}
+
+static int act_get_metadata(struct vmm *vmm, struct vmm_action *action,
+			    struct error *err)
+{
+	int ret = check_metadata(vmm, err);
+
+	if (!ret)
+		action->metadata = mmds_get(vmm->mmds);
+	return ret;
 }
 
 static int act_set_logger(struct vmm *vmm, struct vmm_action *action,
@@ -220,9 +321,24 @@ static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
 	return ret;
 }
 
+/* In the order in which the guest shall find them. */
+static size_t list_devices(const struct vmm *vmm,
+			   struct virtio_device *devices[])
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < drives_count(vmm->drives); i++)
+		devices[count++] = drives_device(vmm->drives, i);
+	for (size_t i = 0; i < nets_count(vmm->nets); i++)
+		devices[count++] = nets_device(vmm->nets, i);
+	if (vmm->vsock)
+		devices[count++] = vsock_virtio(vmm->vsock);
+	return count;
+}
+
 static int build_machine(struct vmm *vmm, struct error *err)
 {
-	struct virtio_device *devices[CONFIG_DRIVES_MAX];
+	struct virtio_device *devices[CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1];
 	struct cmdline cmdline;
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
@@ -232,7 +348,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.initrd_fd = vmm->initrd_fd,
 		.cmdline = &cmdline,
 		.devices = devices,
-		.device_count = drives_count(vmm->drives),
+		.device_count = list_devices(vmm, devices),
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = {on_power_off, on_failure, vmm},
@@ -243,20 +359,14 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		return error_set(err, ENOTSUP,
 				 "The current CPU model is not permitted to "
 				 "apply the CPU template.");
-	for (size_t i = 0; i < request.device_count; i++)
-		devices[i] = drives_device(vmm->drives, i);
 	ret = make_cmdline(vmm, &cmdline, err);
-	if (ret)
-		return ret;
-	if (!vmm->machine) {
+	if (!ret)
+		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
+	if (!ret && !vmm->machine)
 		ret = machine_create(&vmm->machine, err);
-		if (ret)
-			return ret;
-	}
-	ret = machine_build(vmm->machine, &request, err);
-	if (ret)
-		return ret;
-	return machine_run(vmm->machine, err);
+	if (!ret)
+		ret = machine_build(vmm->machine, &request, err);
+	return ret ? ret : machine_run(vmm->machine, err);
 }
 
 static int act_start(struct vmm *vmm, struct vmm_action *action,
@@ -273,6 +383,7 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 	ret = build_machine(vmm, err);
 	if (ret) {
 		machine_destroy(take_ptr(vmm->machine));
+		mmds_stop(vmm->mmds);
 		return ret;
 	}
 	log_debug("event_end: build microvm for boot");
@@ -360,6 +471,13 @@ static const action_fn action_table[] = {
 	[VMM_ACTION_SET_BOOT_SOURCE] = act_set_boot_source,
 	[VMM_ACTION_SET_DRIVE] = act_set_drive,
 	[VMM_ACTION_UPDATE_DRIVE] = act_update_drive,
+	[VMM_ACTION_SET_NET] = act_set_net,
+	[VMM_ACTION_UPDATE_NET] = act_update_net,
+	[VMM_ACTION_SET_VSOCK] = act_set_vsock,
+	[VMM_ACTION_SET_MMDS_CONFIG] = act_set_mmds_config,
+	[VMM_ACTION_PUT_METADATA] = act_put_metadata,
+	[VMM_ACTION_PATCH_METADATA] = act_patch_metadata,
+	[VMM_ACTION_GET_METADATA] = act_get_metadata,
 	[VMM_ACTION_SET_LOGGER] = act_set_logger,
 	[VMM_ACTION_SET_METRICS] = act_set_metrics,
 	[VMM_ACTION_START] = act_start,
@@ -447,6 +565,11 @@ int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	vmm->metrics_timer.fn = on_metrics_timer;
 	metrics_init(&vmm->metrics, vmm->id);
 	ret = drives_create(&vmm->drives, &vmm->metrics);
+	if (!ret)
+		ret = nets_create(&vmm->nets, &vmm->metrics);
+	if (!ret)
+		ret = mmds_create(&vmm->mmds, vmm->id, options->metadata_limit,
+				  &vmm->metrics.mmds);
 	if (ret) {
 		vmm_destroy(vmm);
 		return error_set_os(err, -ret, "Cannot create the microVM:");
@@ -462,7 +585,12 @@ void vmm_destroy(struct vmm *vmm)
 		return;
 	machine_destroy(vmm->machine);
 	flush_metrics(vmm);
+	mmds_destroy(vmm->mmds);
 	drives_destroy(vmm->drives);
+	nets_destroy(vmm->nets);
+	if (vmm->vsock)
+		virtio_device_destroy(vsock_virtio(vmm->vsock));
+	vsock_config_release(&vmm->vsock_config);
 	close_fd(&vmm->kernel_fd);
 	close_fd(&vmm->initrd_fd);
 	boot_source_config_release(&vmm->boot);

@@ -15,6 +15,8 @@
 #include "vmm/loop.h"
 #include "vmm/metrics.h"
 
+#include <jansson.h>
+
 #define VMM_VERSION "0.1.0"
 #define VMM_API_LEVEL "1.16.1" /* GET /version, vmm_version */
 
@@ -41,6 +43,10 @@ struct vmm_view {
 	const struct boot_source_config *boot;
 	const struct drive_config *const *drives; /* root first */
 	size_t drive_count;
+	const struct net_config *const *nets;
+	size_t net_count;
+	const struct vsock_config *vsock; /* NULL: none */
+	const struct mmds_config *mmds;	  /* NULL: not configured */
 };
 
 enum vmm_action_type {
@@ -49,6 +55,13 @@ enum vmm_action_type {
 	VMM_ACTION_SET_BOOT_SOURCE,
 	VMM_ACTION_SET_DRIVE,
 	VMM_ACTION_UPDATE_DRIVE,
+	VMM_ACTION_SET_NET,
+	VMM_ACTION_UPDATE_NET,
+	VMM_ACTION_SET_VSOCK,
+	VMM_ACTION_SET_MMDS_CONFIG,
+	VMM_ACTION_PUT_METADATA,
+	VMM_ACTION_PATCH_METADATA,
+	VMM_ACTION_GET_METADATA,
 	VMM_ACTION_SET_LOGGER,
 	VMM_ACTION_SET_METRICS,
 	VMM_ACTION_START,
@@ -73,6 +86,11 @@ struct vmm_action {
 		struct boot_source_config boot;
 		struct drive_config drive;
 		struct drive_update drive_update;
+		struct net_config net;
+		struct net_update net_update;
+		struct vsock_config vsock;
+		struct mmds_config mmds;
+		json_t *metadata; /* borrowed; GET: a new reference or NULL */
 		struct log_config logger;
 		struct metrics_config metrics;
 	};
@@ -82,6 +100,7 @@ struct vmm_options {
 	const char *id; /* copied */
 	bool boot_timer;
 	enum gmem_backing memory_backing;
+	size_t metadata_limit;	    /* bytes of JSON text */
 	uint64_t start_time_us;	    /* 0: not given (--start-time-us) */
 	uint64_t start_time_cpu_us; /* 0: not given */
 	uint64_t parent_cpu_time_us;

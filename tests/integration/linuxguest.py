@@ -12,9 +12,13 @@ from the directory $EMBER_ASSETS (tests/lab/lab.py assets).
 import os
 import re
 import shutil
+import sys
 
-from ember import Monitor
+from ember import GUESTS, ROOT, Monitor
 from tap import SLOW, Skip
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "lab"))
+from cpio import Cpio  # noqa: E402
 
 BOOT_SECONDS = 6 * SLOW
 EXIT_SECONDS = 5 * SLOW
@@ -50,17 +54,50 @@ def drive(name, path, **fields):
             **fields}
 
 
+def agent():
+    """Path of the program of guest/, for the inside of a guest."""
+    path = os.path.join(GUESTS, "agent")
+    if not os.path.exists(path):
+        raise FileNotFoundError("%s is not built (make guests)" % path)
+    return path
+
+
+def tools():
+    """The body of a PUT /drives: a Debian root file system with curl, iperf3
+    and the like, read-only. Guest.enter_tools mounts it."""
+    path = os.environ.get("EMBER_TOOLS")
+    if not path:
+        raise Skip("EMBER_TOOLS names no file system with tools")
+    return drive("tools", path, is_read_only=True)
+
+
+def with_agent(t, initrd):
+    """A copy of an initramfs that has the agent in it."""
+    archive = Cpio()
+    with open(agent(), "rb") as source:
+        archive.file("bin/agent", source.read(), 0o755)
+    with open(asset(initrd), "rb") as source:
+        data = source.read()
+    data += bytes(-len(data) % 4)
+    return t.write("initrd", data + archive.bytes())
+
+
 class Guest:
-    """A started guest whose shell waits for commands."""
+    """A started guest whose shell waits for commands. @configure is called
+    with the monitor before the start."""
 
     def __init__(self, t, kernel="bzImage", initrd="initrd", drives=(),
-                 vcpus=1, mem=128, extra="", args=()):
-        self.monitor = Monitor(test=t, args=args)
+                 vcpus=1, mem=128, extra="", args=(), configure=None,
+                 **popen):
+        self.monitor = Monitor(test=t, args=args, **popen)
         for body in drives:
             self.monitor.put("/drives/" + body["drive_id"], **body)
+        if configure:
+            configure(self.monitor)
         self.monitor.start(
             kernel=os.path.isabs(kernel) and kernel or asset(kernel),
-            initrd=asset(initrd), boot_args=(BOOT_ARGS + " " + extra).strip(),
+            initrd=os.path.isabs(initrd) and initrd or asset(initrd),
+            boot_args=(BOOT_ARGS + " " + extra).strip(),
             vcpu_count=vcpus, mem_size_mib=mem)
         hello = self.monitor.expect(READY, BOOT_SECONDS).decode("latin-1")
         found = re.search(r"EMBER-GUEST (\w+) ([\d.]+)", hello)
@@ -84,6 +121,21 @@ class Guest:
         code, output = self.run(line, timeout)
         assert code == 0, "%s: exit %d: %s" % (line, code, output)
         return output
+
+    def spawn(self, line, marker=None):
+        """Runs a command in the background; waits until it says @marker."""
+        self.sh("(%s) >/tmp/spawned 2>&1 &" % line)
+        if marker:
+            self.sh("until grep -q '%s' /tmp/spawned; do sleep 0.1; done"
+                    % marker)
+
+    def enter_tools(self, disk="/dev/vda"):
+        """A prefix for commands that are run from the tools' disk."""
+        self.sh("mkdir -p /tools && mount -t ext4 -o ro,noload %s /tools && "
+                "mount --bind /proc /tools/proc && "
+                "mount --bind /dev /tools/dev && "
+                "mount --bind /tmp /tools/tmp" % disk)
+        return "chroot /tools "
 
     def number(self, line):
         """A command's output as a number."""

@@ -318,7 +318,6 @@ static void test_create_refuses_what_is_no_disk(void **state)
 		{.path_on_host = f->path, .socket = socket},
 		{.socket = socket},
 		{.path_on_host = f->path, .io_engine = IO_ENGINE_ASYNC},
-		{.path_on_host = f->path, .rate_limiter.ops.size = 1},
 	};
 
 	unlink(fifo);

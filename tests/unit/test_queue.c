@@ -113,7 +113,7 @@ static void test_unpop_pops_the_same_again(void **state)
 	ring_set_desc(&f->ring, 3, RING_DATA, 10, 0, 0);
 	ring_publish(&f->ring, 3);
 	assert_int_equal(queue_pop(&f->queue, &f->chain), 1);
-	queue_unpop(&f->queue);
+	queue_unpop(&f->queue, 1);
 	assert_int_equal(queue_pop(&f->queue, &f->chain), 1);
 	assert_int_equal(f->chain.head, 3);
 }

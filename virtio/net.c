@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virtio/net_device.h"
+#include "vmm/log.h"
+
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <string.h>
+
+#define VIRTIO_ID_NET 1
+
+static struct net *to_net(struct virtio_device *dev)
+{
+	return container_of(dev, struct net, dev);
+}
+
+static bool net_queue_event(struct virtio_device *dev, uint16_t q)
+{
+	struct net *net = to_net(dev);
+
+	if (q == NET_TX_QUEUE)
+		return net_tx_kicked(net);
+	net_rx_kicked(net);
+	return false;
+}
+
+/* -------------------------------------------------------------- life cycle */
+
+/* What the guest takes is what the tap may send it (5.1.3.1 has the rules that
+ * the first bit is needed for the others). */
+static unsigned tap_offloads(const struct net *net)
+{
+	static const struct {
+		unsigned feature, flag;
+	} offloads[] = {
+		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
+		{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
+		{VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO},
+	};
+	unsigned flags = 0;
+
+	if (!virtio_device_negotiated(&net->dev, VIRTIO_NET_F_GUEST_CSUM))
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
+		if (virtio_device_negotiated(&net->dev, offloads[i].feature))
+			flags |= offloads[i].flag;
+	return flags;
+}
+
+static int net_activate(struct virtio_device *dev)
+{
+	struct net *net = to_net(dev);
+	int ret = tap_set_offloads(&net->tap, tap_offloads(net));
+
+	if (ret) {
+		metric_inc(&net->metrics->activate_fails);
+		log_error("net: tap %s takes no offloads: %s (os error %d)",
+			  net->tap.name, os_error_text(-ret), -ret);
+	}
+	return ret;
+}
+
+static void net_reset(struct virtio_device *dev)
+{
+	(void)dev; /* see net_settle */
+}
+
+static void net_settle(struct virtio_device *dev)
+{
+	struct net *net = to_net(dev);
+
+	net_rx_stop(net);
+	net_tx_stop(net);
+	if (dev->active)
+		net_rx_start(net);
+}
+
+static void net_destroy(struct virtio_device *dev)
+{
+	struct net *net = to_net(dev);
+
+	tap_close(&net->tap);
+	free(net);
+}
+
+static const struct virtio_device_ops net_ops = {
+	.name = "net",
+	.id = VIRTIO_ID_NET,
+	.queue_count = NET_QUEUE_COUNT,
+	.activate = net_activate,
+	.settle = net_settle,
+	.queue_event = net_queue_event,
+	.reset = net_reset,
+	.destroy = net_destroy,
+};
+
+#define NET_FEATURES                                                           \
+	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |               \
+	 BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |         \
+	 BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_HOST_TSO4) |           \
+	 BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_UFO) |            \
+	 BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_F_EVENT_IDX))
+
+/* 5.1.4 */
+struct net_space {
+	uint8_t mac[MAC_LEN];
+	le16 status;
+	le16 max_virtqueue_pairs;
+	le16 mtu;
+};
+
+static void init_device(struct net *net, const struct net_config *config)
+{
+	struct net_space space = {.mtu = le16_make((uint16_t)config->mtu)};
+	uint64_t features = NET_FEATURES;
+
+	net->has_mac = config->has_guest_mac;
+	if (net->has_mac) {
+		features |= BIT(VIRTIO_NET_F_MAC);
+		memcpy(net->mac, config->guest_mac, MAC_LEN);
+		memcpy(space.mac, config->guest_mac, MAC_LEN);
+	}
+	if (config->mtu)
+		features |= BIT(VIRTIO_NET_F_MTU);
+	virtio_device_init(&net->dev, &net_ops, features, &space,
+			   sizeof(space));
+}
+
+int net_create(struct net **ret_net, const struct net_config *config,
+	       struct net_metrics *metrics, struct error *err)
+{
+	struct net *net = calloc(1, sizeof(*net));
+	uint64_t now = monotonic_ns();
+	int ret;
+
+	if (!net)
+		return error_set_os(err, ENOMEM,
+				    "Could not create the network device:");
+	net->tap.fd = -1;
+	net->metrics = metrics;
+	ret = config->has_tap_fd
+		      ? tap_adopt(&net->tap, (int)config->tap_fd, err)
+		      : tap_open(&net->tap, config->host_dev_name, err);
+	if (ret) {
+		error_prefix(err, "Could not create the network device: ");
+		free(net);
+		return ret;
+	}
+	ratelimit_init(&net->rx_limiter, &config->rx_rate_limiter.values, now);
+	ratelimit_init(&net->tx_limiter, &config->tx_rate_limiter.values, now);
+	init_device(net, config);
+	*ret_net = net;
+	return 0;
+}
+
+struct virtio_device *net_virtio(struct net *net)
+{
+	return &net->dev;
+}
+
+const char *net_tap_name(const struct net *net)
+{
+	return net->tap.name;
+}
+
+void net_set_service(struct net *net, const struct net_service *service)
+{
+	net->service = service ? *service : (struct net_service){0};
+}
+
+/* What waits for tokens tries again at once. */
+void net_update_limiters(struct net *net, const struct rate_limiter_update *rx,
+			 const struct rate_limiter_update *tx)
+{
+	uint64_t now = monotonic_ns();
+
+	pthread_mutex_lock(&net->dev.lock);
+	if (rx)
+		ratelimit_update(&net->rx_limiter, rx, now);
+	if (tx)
+		ratelimit_update(&net->tx_limiter, tx, now);
+	if (net->rx_blocked)
+		loop_timer_arm(net->dev.loop, &net->rx_timer, 0);
+	if (net->tx_blocked)
+		loop_timer_arm(net->dev.loop, &net->tx_timer, 0);
+	pthread_mutex_unlock(&net->dev.lock);
+}

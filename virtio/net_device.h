@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of the network device, shared by the files that make it up:
+ *
+ *   net.c     the device: features, life cycle, limits
+ *   net_rx.c  from the tap to the guest
+ *   net_tx.c  from the guest to the tap, or to the service
+ *
+ * Everything here is called on the loop thread with the device's lock held.
+ */
+#ifndef EMBER_NET_DEVICE_H
+#define EMBER_NET_DEVICE_H
+
+#include "virtio/net.h"
+#include "virtio/net_frame.h"
+#include "virtio/rx_window.h"
+#include "virtio/tap.h"
+#include "vmm/ratelimit.h"
+
+enum {
+	NET_RX_QUEUE,
+	NET_TX_QUEUE,
+	NET_QUEUE_COUNT,
+};
+
+/* One turn of the loop moves at most this much in either direction. */
+#define NET_BATCH_FRAMES 64
+#define NET_BATCH_BYTES KIB(512)
+
+struct net {
+	struct virtio_device dev;
+	struct net_metrics *metrics;
+	struct tap tap;
+	bool has_mac;
+	uint8_t mac[MAC_LEN];
+	struct net_service service; /* wants: NULL when there is none */
+
+	/* receive */
+	struct loop_source tap_source; /* registered while active */
+	struct rx_window window;
+	bool starved;	 /* the driver owes us buffers */
+	bool rx_blocked; /* the limiter's timer is running */
+	struct rate_limiter rx_limiter;
+	struct loop_timer rx_timer;
+
+	/* transmit */
+	bool tx_blocked; /* the limiter's timer is running */
+	struct rate_limiter tx_limiter;
+	struct loop_timer tx_timer;
+	struct chain chain; /* the frame being sent */
+	struct iovec iov[1 + CHAIN_SEGMENTS_MAX];
+};
+
+/* The driver was activated, or is gone. */
+void net_rx_start(struct net *net);
+void net_rx_stop(struct net *net);
+void net_tx_stop(struct net *net);
+
+/* The driver may have posted buffers. */
+void net_rx_kicked(struct net *net);
+
+/* The driver has frames to send. True: call again. */
+bool net_tx_kicked(struct net *net);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * The tap is watched while the guest has buffers. A frame is read straight into
+ * as many of them as it needs (rx_window.h), their number goes into the header,
+ * and all of them are published at once: the driver must find the whole frame
+ * (5.1.6.3.1). Without buffers the tap is left alone, and full, until the
+ * driver posts some.
+ */
+#include "virtio/net_device.h"
+#include "vmm/log.h"
+
+#include <errno.h>
+
+/* Frames are at most this long when the driver takes no large ones (and
+ * buffers for less are against 5.1.6.3.1). */
+#define SMALL_BUFFER_LEN 1526
+
+static bool mergeable(const struct net *net)
+{
+	return virtio_device_negotiated(&net->dev, VIRTIO_NET_F_MRG_RXBUF);
+}
+
+/* Bytes of buffers that hold any frame that may come. */
+static uint32_t buffers_needed(const struct net *net)
+{
+	const uint64_t large = BIT(VIRTIO_NET_F_GUEST_TSO4) |
+			       BIT(VIRTIO_NET_F_GUEST_TSO6) |
+			       BIT(VIRTIO_NET_F_GUEST_UFO);
+
+	return net->dev.driver_features & large
+		       ? sizeof(struct net_header) + NET_FRAME_MAX
+		       : SMALL_BUFFER_LEN;
+}
+
+/* The tap is read only while there is somewhere to put a frame. */
+static void watch_tap(struct net *net)
+{
+	uint32_t events = net->starved || net->rx_blocked ? 0 : EPOLLIN;
+
+	if (net->tap_source.loop && net->tap_source.events != events &&
+	    loop_modify(&net->tap_source, events))
+		log_error("net: cannot watch the tap %s", net->tap.name);
+}
+
+/* Makes sure that a frame fits. False when the driver has to post buffers
+ * first; it will kick then. */
+static bool have_buffers(struct net *net)
+{
+	struct queue *queue = &net->dev.queues[NET_RX_QUEUE];
+	uint32_t needed = buffers_needed(net);
+
+	for (;;) {
+		if (rx_window_fill(&net->window, needed)) {
+			metric_inc(&net->metrics->rx_fails);
+			virtio_device_needs_reset(&net->dev,
+						  "broken receive queue");
+			return false;
+		}
+		if (net->window.bytes >= needed || rx_window_full(&net->window))
+			return true;
+		if (!queue_kicks_enable(queue))
+			break;
+		queue_kicks_disable(queue);
+	}
+	metric_inc(&net->metrics->no_rx_avail_buffer);
+	net->starved = true;
+	return false;
+}
+
+static bool may_receive(struct net *net)
+{
+	uint64_t now;
+
+	if (!ratelimit_enabled(&net->rx_limiter))
+		return true;
+	now = monotonic_ns();
+	if (ratelimit_ready(&net->rx_limiter, now))
+		return true;
+	metric_inc(&net->metrics->rx_rate_limiter_throttled);
+	loop_timer_arm(net->dev.loop, &net->rx_timer,
+		       ratelimit_delay_ns(&net->rx_limiter, now));
+	net->rx_blocked = true;
+	return false;
+}
+
+/* Gives back the buffers that the first @len bytes of the window fill. */
+static void hand_over(struct net *net, uint32_t len)
+{
+	struct rx_window *window = &net->window;
+	uint32_t left = len;
+	uint16_t count = 0;
+	le16 num_buffers;
+
+	for (uint32_t sum = 0; sum < len; count++)
+		sum += rx_window_buffer(window, count)->len;
+	num_buffers = le16_make(count);
+	rx_window_write(window, offsetof(struct net_header, num_buffers),
+			&num_buffers, sizeof(num_buffers));
+	for (; count; count--) {
+		uint32_t part = MIN(left, rx_window_buffer(window, 0)->len);
+
+		rx_window_return(window, part);
+		left -= part;
+	}
+}
+
+/* A buffer that cannot even hold the header is given back empty. */
+static bool front_holds_header(struct net *net)
+{
+	if (rx_window_buffer(&net->window, 0)->len >= sizeof(struct net_header))
+		return true;
+	metric_inc(&net->metrics->rx_fails);
+	rx_window_return(&net->window, 0);
+	return false;
+}
+
+/* One frame from the tap. Its length with header, 0 when there was none. */
+static ssize_t read_frame(struct net *net)
+{
+	const struct iovec *iov;
+	int count = rx_window_all(&net->window, &iov);
+	ssize_t n;
+
+	if (!mergeable(net))
+		count = rx_window_buffer(&net->window, 0)->count;
+	n = readv(net->tap.fd, iov, count);
+	if (n >= (ssize_t)sizeof(struct net_header))
+		return n;
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		metric_inc(&net->metrics->tap_read_fails);
+		metric_inc(&net->metrics->rx_fails);
+		log_guest("net: cannot read from tap %s: %s (os error %d)",
+			  net->tap.name, os_error_text(errno), errno);
+	}
+	return 0;
+}
+
+/* The bytes moved; 0 when nothing more can be received now. */
+static size_t receive_frame(struct net *net)
+{
+	ssize_t n;
+
+	do {
+		if (!may_receive(net) || !have_buffers(net))
+			return 0;
+	} while (!front_holds_header(net));
+	n = read_frame(net);
+	if (n == 0)
+		return 0;
+	hand_over(net, (uint32_t)n);
+	n -= (ssize_t)sizeof(struct net_header);
+	if (ratelimit_enabled(&net->rx_limiter))
+		ratelimit_charge(&net->rx_limiter, (uint64_t)n, 1,
+				 monotonic_ns());
+	metric_add(&net->metrics->rx_bytes_count, (uint64_t)n);
+	metric_inc(&net->metrics->rx_packets_count);
+	metric_inc(&net->metrics->rx_count);
+	return (size_t)n + sizeof(struct net_header);
+}
+
+static void tell_driver(struct net *net)
+{
+	if (rx_window_publish(&net->window))
+		virtio_device_notify_used(&net->dev, NET_RX_QUEUE);
+}
+
+/* What is left after a batch makes the tap's source report again. */
+static void receive(struct net *net)
+{
+	size_t bytes = 0;
+
+	for (int n = 0; n < NET_BATCH_FRAMES && bytes < NET_BATCH_BYTES; n++) {
+		size_t moved = receive_frame(net);
+
+		if (moved == 0)
+			break;
+		bytes += moved;
+	}
+	if (net->dev.active)
+		tell_driver(net);
+	watch_tap(net);
+}
+
+static void on_tap(struct loop_source *source, uint32_t events)
+{
+	struct net *net = container_of(source, struct net, tap_source);
+
+	(void)events;
+	pthread_mutex_lock(&net->dev.lock);
+	virtio_device_settle(&net->dev);
+	if (net->dev.active) {
+		metric_inc(&net->metrics->rx_tap_event_count);
+		receive(net);
+	}
+	pthread_mutex_unlock(&net->dev.lock);
+}
+
+static void on_rx_timer(struct loop_timer *timer)
+{
+	struct net *net = container_of(timer, struct net, rx_timer);
+
+	pthread_mutex_lock(&net->dev.lock);
+	virtio_device_settle(&net->dev);
+	metric_inc(&net->metrics->rx_event_rate_limiter_count);
+	net->rx_blocked = false;
+	if (net->dev.active)
+		receive(net);
+	pthread_mutex_unlock(&net->dev.lock);
+}
+
+/* Buffers for @len bytes, header included, at the front of the window. */
+static bool have_room(struct net *net, size_t len)
+{
+	struct rx_window *window = &net->window;
+
+	do {
+		if (rx_window_fill(window, (uint32_t)len) || !window->count)
+			return false;
+	} while (!front_holds_header(net));
+	return (mergeable(net) ? window->bytes
+			       : rx_window_buffer(window, 0)->len) >= len;
+}
+
+int net_deliver(struct net *net, const uint8_t *frame, size_t len)
+{
+	const struct net_header header = {0};
+	size_t total = sizeof(header) + len;
+	int ret = -ENOBUFS;
+
+	pthread_mutex_lock(&net->dev.lock);
+	virtio_device_settle(&net->dev);
+	if (net->dev.active && have_room(net, total)) {
+		rx_window_write(&net->window, 0, &header, sizeof(header));
+		rx_window_write(&net->window, sizeof(header), frame,
+				(uint32_t)len);
+		hand_over(net, (uint32_t)total);
+		tell_driver(net);
+		ret = 0;
+	}
+	pthread_mutex_unlock(&net->dev.lock);
+	return ret;
+}
+
+/* -------------------------------------------------------------- life cycle */
+
+void net_rx_kicked(struct net *net)
+{
+	metric_inc(&net->metrics->rx_queue_event_count);
+	if (!net->starved)
+		return;
+	net->starved = false;
+	queue_kicks_disable(&net->dev.queues[NET_RX_QUEUE]);
+	receive(net);
+}
+
+void net_rx_start(struct net *net)
+{
+	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE]);
+	queue_kicks_disable(&net->dev.queues[NET_RX_QUEUE]);
+	net->tap_source = (struct loop_source){
+		.fd = net->tap.fd,
+		.events = EPOLLIN,
+		.class = LOOP_DEVICE,
+		.fn = on_tap,
+	};
+	net->rx_timer.fn = on_rx_timer;
+	if (loop_add(net->dev.loop, &net->tap_source))
+		log_error("net: cannot watch the tap %s", net->tap.name);
+}
+
+void net_rx_stop(struct net *net)
+{
+	loop_remove(&net->tap_source);
+	loop_timer_cancel(&net->rx_timer);
+	net->starved = net->rx_blocked = false;
+	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE]);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Buffers and iovecs are kept in arrays that are used from the front and filled
+ * at the back; when the back is reached, what is left moves to the start.
+ */
+#include "virtio/rx_window.h"
+
+#include "vmm/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+void rx_window_init(struct rx_window *window, struct queue *queue)
+{
+	window->queue = queue;
+	window->first = window->count = 0;
+	window->bytes = 0;
+	window->unpublished = false;
+}
+
+/* One past the last iovec in use. */
+static uint16_t iov_end(const struct rx_window *window)
+{
+	const struct rx_buffer *last;
+
+	if (!window->count)
+		return 0;
+	last = rx_window_buffer(window, (uint16_t)(window->count - 1));
+	return (uint16_t)(last->first + last->count);
+}
+
+static void compact(struct rx_window *window)
+{
+	uint16_t shift = window->count ? rx_window_buffer(window, 0)->first : 0;
+	uint16_t used = (uint16_t)(iov_end(window) - shift);
+
+	memmove(window->buffers, &window->buffers[window->first],
+		window->count * sizeof(window->buffers[0]));
+	window->first = 0;
+	for (uint16_t i = 0; i < window->count; i++)
+		window->buffers[i].first =
+			(uint16_t)(window->buffers[i].first - shift);
+	memmove(window->iov, &window->iov[shift],
+		used * sizeof(window->iov[0]));
+	memmove(window->gpa, &window->gpa[shift],
+		used * sizeof(window->gpa[0]));
+}
+
+/* Room for another buffer and the longest chain? */
+static bool has_room(const struct rx_window *window)
+{
+	return window->first + window->count < QUEUE_SIZE_MAX &&
+	       iov_end(window) <= RX_WINDOW_IOVS - CHAIN_SEGMENTS_MAX;
+}
+
+bool rx_window_full(const struct rx_window *window)
+{
+	return window->count == window->queue->size || !has_room(window);
+}
+
+/* Turns the popped chain into a buffer at the back. */
+static void take_in(struct rx_window *window)
+{
+	struct chain *chain = &window->chain;
+	uint16_t end = iov_end(window);
+	struct rx_buffer *buffer =
+		&window->buffers[window->first + window->count];
+	size_t len = 0;
+	int n = chain_borrow_writable(chain, chain->writable.left,
+				      &window->iov[end], CHAIN_SEGMENTS_MAX,
+				      &len);
+
+	if (n <= 0 || len > UINT32_MAX - window->bytes) {
+		log_guest("receive buffer %u is not writable RAM", chain->head);
+		queue_put(window->queue, chain->head, 0);
+		window->unpublished = true;
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		window->gpa[end + i] =
+			chain->segments[chain->loan.segment + i].gpa;
+	*buffer = (struct rx_buffer){
+		.head = chain->head,
+		.first = end,
+		.count = (uint16_t)n,
+		.len = (uint32_t)len,
+	};
+	window->count++;
+	window->bytes += (uint32_t)len;
+}
+
+int rx_window_fill(struct rx_window *window, uint32_t want)
+{
+	while (window->bytes < want) {
+		int ret;
+
+		if (!has_room(window)) {
+			compact(window);
+			if (!has_room(window))
+				return 0;
+		}
+		ret = queue_pop(window->queue, &window->chain);
+		if (ret <= 0)
+			return ret;
+		take_in(window);
+	}
+	return 0;
+}
+
+int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
+		  uint32_t len, struct iovec *iov, int max)
+{
+	const struct rx_buffer *buffer = rx_window_buffer(window, i);
+	const struct iovec *from = &window->iov[buffer->first];
+	int n = 0;
+
+	while (off >= from->iov_len)
+		off -= (uint32_t)(from++)->iov_len;
+	while (len && n < max) {
+		uint32_t piece = MIN(len, (uint32_t)from->iov_len - off);
+
+		iov[n++] = (struct iovec){
+			.iov_base = (uint8_t *)from->iov_base + off,
+			.iov_len = piece,
+		};
+		len -= piece;
+		off = 0;
+		from++;
+	}
+	return n;
+}
+
+int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov)
+{
+	uint16_t start;
+
+	if (!window->count)
+		return 0;
+	start = rx_window_buffer(window, 0)->first;
+	*ret_iov = &window->iov[start];
+	return iov_end(window) - start;
+}
+
+void rx_window_write(const struct rx_window *window, uint32_t off,
+		     const void *data, uint32_t len)
+{
+	const uint8_t *from = data;
+	const struct iovec *iov =
+		&window->iov[rx_window_buffer(window, 0)->first];
+
+	while (off >= iov->iov_len)
+		off -= (uint32_t)(iov++)->iov_len;
+	for (; len; iov++, off = 0) {
+		uint32_t piece = MIN(len, (uint32_t)iov->iov_len - off);
+
+		memcpy((uint8_t *)iov->iov_base + off, from, piece);
+		from += piece;
+		len -= piece;
+	}
+}
+
+static void mark_dirty(const struct rx_window *window,
+		       const struct rx_buffer *buffer, uint32_t written)
+{
+	for (uint16_t i = buffer->first; written; i++) {
+		uint32_t piece = MIN(written, (uint32_t)window->iov[i].iov_len);
+
+		gmem_unmap(window->queue->mem, window->gpa[i], piece,
+			   GMEM_DEVICE_WRITES);
+		written -= piece;
+	}
+}
+
+void rx_window_return(struct rx_window *window, uint32_t written)
+{
+	const struct rx_buffer *buffer = rx_window_buffer(window, 0);
+
+	mark_dirty(window, buffer, written);
+	queue_put(window->queue, buffer->head, written);
+	window->bytes -= buffer->len;
+	window->first++;
+	window->count--;
+	window->unpublished = true;
+}
+
+bool rx_window_publish(struct rx_window *window)
+{
+	bool any = window->unpublished;
+
+	if (any)
+		queue_publish(window->queue);
+	window->unpublished = false;
+	return any;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Receive buffers, popped ahead of what will fill them.
+ *
+ * A device that receives (net, vsock) does not know how much is coming. It
+ * keeps a window on the buffers the driver has posted, as one list of iovecs:
+ * a single readv fills as many buffers as there is data for, in the order in
+ * which they were posted. What was filled is given back from the front; what
+ * was not stays for the next time.
+ *
+ *   rx_window_fill -> rx_window_iov, readv -> rx_window_return ... ->
+ *   rx_window_publish
+ *
+ * Thread: holder of the device's lock.
+ */
+#ifndef EMBER_RX_WINDOW_H
+#define EMBER_RX_WINDOW_H
+
+#include "virtio/queue.h"
+
+/* Twice the longest chain: one always fits behind another. */
+#define RX_WINDOW_IOVS 512
+
+struct rx_buffer {
+	uint16_t head;
+	uint16_t first, count; /* iovecs */
+	uint32_t len;	       /* writable bytes, at least 1 */
+};
+
+struct rx_window {
+	struct queue *queue;
+	uint16_t first, count; /* buffers[first .. first + count) are ours */
+	uint32_t bytes;	       /* in all of them */
+	bool unpublished;      /* returned since the last publish */
+	struct rx_buffer buffers[QUEUE_SIZE_MAX];
+	struct iovec iov[RX_WINDOW_IOVS];
+	uint64_t gpa[RX_WINDOW_IOVS]; /* of iov[i] */
+	struct chain chain;	      /* being taken in */
+};
+
+/* Forgets the buffers: before first use, and when the queue was reset. */
+void rx_window_init(struct rx_window *window, struct queue *queue);
+
+/* Pops until there are @want bytes, or no more buffers. Buffers that are not
+ * writable RAM go straight back, empty. 0, or -EPROTO when the ring is broken.
+ */
+int rx_window_fill(struct rx_window *window, uint32_t want) must_check;
+
+/* Nothing more can be popped, however many bytes are missing: the driver has
+ * given all it has, or the window is full. */
+bool rx_window_full(const struct rx_window *window);
+
+/* Up to @max iovecs for bytes [off, off+len) of buffer @i (0 = front). Returns
+ * their number; they cover less only if @max is too small. */
+int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
+		  uint32_t len, struct iovec *iov, int max);
+
+/* All buffers as one list. Returns the number of iovecs. */
+int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov);
+
+/* Copies to byte @off of all buffers taken as one; they must have room. */
+void rx_window_write(const struct rx_window *window, uint32_t off,
+		     const void *data, uint32_t len);
+
+/* Gives the front buffer back with @written bytes. */
+void rx_window_return(struct rx_window *window, uint32_t written);
+
+/* Makes what was returned visible to the driver. True if there was any. */
+bool rx_window_publish(struct rx_window *window);
+
+static inline const struct rx_buffer *
+rx_window_buffer(const struct rx_window *window, uint16_t i)
+{
+	return &window->buffers[window->first + i];
+}
+
+#endif

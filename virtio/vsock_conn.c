@@ -1,0 +1,638 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * Data from the host waits in the kernel until the guest has credit and receive
+ * buffers for it; then one readv puts it into as many buffers as there are.
+ * Data from the guest goes to the socket straight from guest memory; only what
+ * the socket does not take is copied, at most what we gave credit for.
+ *
+ * The socket is watched edge-triggered, so that nothing has to be switched off
+ * and on: `readable` says that a read may find something. A read that comes
+ * back short has emptied the socket, unless the host has ended its direction:
+ * then only a read of 0 bytes is the end.
+ *
+ * Ends (5.10.6.6.1). The host shuts down one direction: SHUTDOWN with that one.
+ * It closes: SHUTDOWN with both, and the guest answers with RST. The guest
+ * shuts down one direction: so do we. It closes (both): RST, after which the
+ * host may still read what was sent.
+ */
+#include "virtio/vsock_device.h"
+#include "vmm/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* A credit update goes out on its own when the guest believes that less room
+ * than this is left. */
+#define CREDIT_LOW KIB(4)
+
+/* Iovecs of one readv; a buffer of Linux is one or two. */
+#define READ_IOVS 64
+
+#define WATCH_READ (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define WATCH_BOTH (WATCH_READ | EPOLLOUT)
+
+/* ----------------------------------------------------------------- helpers */
+
+void conn_owe(struct conn *conn, unsigned what)
+{
+	conn->owed |= what;
+	conn_list_append(&conn->vsock->ready, &conn->ready);
+}
+
+void conn_set_deadline(struct conn *conn)
+{
+	struct vsock *vsock = conn->vsock;
+
+	/* All delays are the same, so the list is in order by itself. */
+	conn_list_remove(&conn->due);
+	conn->deadline_ns = monotonic_ns() + VSOCK_TIMEOUT_NS;
+	if (conn_list_empty(&vsock->due))
+		loop_timer_arm(vsock->dev.loop, &vsock->due_timer,
+			       VSOCK_TIMEOUT_NS);
+	conn_list_append(&vsock->due, &conn->due);
+}
+
+void conn_clear_deadline(struct conn *conn)
+{
+	conn_list_remove(&conn->due);
+}
+
+/* Bytes the guest has room for (5.10.6.3). What it says cannot be trusted: more
+ * in flight than it has room for is no room. */
+static uint32_t credit(const struct conn *conn)
+{
+	uint32_t in_flight = conn->sent - conn->guest_fwd_cnt;
+
+	return in_flight < conn->guest_buf_alloc
+		       ? conn->guest_buf_alloc - in_flight
+		       : 0;
+}
+
+void conn_finish(struct conn *conn)
+{
+	loop_remove(&conn->source);
+	close_fd(&conn->source.fd);
+	conn_clear_deadline(conn);
+	conn_list_remove(&conn->retry);
+	conn->state = CONN_CLOSING;
+	conn->owed = 0;
+	conn_owe(conn, OWE_RST);
+}
+
+/* We will neither send nor take anything more; the guest answers with RST, or
+ * is told after a while. */
+static void shut_down(struct conn *conn, unsigned flags)
+{
+	if ((conn->shutdown_flags & flags) == flags)
+		return;
+	conn->shutdown_flags |= flags;
+	if (conn->shutdown_flags == VSOCK_SHUTDOWN_BOTH) {
+		conn->state = CONN_CLOSING;
+		conn_set_deadline(conn);
+	}
+	conn_owe(conn, OWE_SHUTDOWN);
+}
+
+static void drop_pending(struct conn *conn)
+{
+	free(take_ptr(conn->pending));
+	conn->pending_off = conn->pending_len = 0;
+}
+
+/* ----------------------------------------------------------- guest to host */
+
+/* The guest closed: once the host has everything, its socket is closed too. */
+static void guest_closed(struct conn *conn)
+{
+	if (!conn->pending_len) {
+		conn_finish(conn);
+		return;
+	}
+	vsock_reject(conn->vsock, conn->host_port, conn->guest_port);
+	vsock_table_remove(conn->vsock, conn);
+	conn_list_remove(&conn->ready);
+	conn_clear_deadline(conn);
+	conn->owed = 0;
+	conn->state = CONN_DRAINING;
+}
+
+/* The host's end cannot be written to any more. */
+static void host_refuses(struct conn *conn)
+{
+	drop_pending(conn);
+	if (conn->state == CONN_DRAINING) {
+		conn_destroy(conn);
+		return;
+	}
+	conn->read_ended = conn->hung_up = true;
+	conn->readable = true;
+	conn_owe(conn, 0);
+}
+
+/* What the guest shut down, as far as its data has been passed on. */
+static void apply_guest_shutdown(struct conn *conn)
+{
+	if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH) {
+		guest_closed(conn);
+		return;
+	}
+	if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) && !conn->pending_len)
+		shutdown(conn->source.fd, SHUT_WR);
+	if (conn->guest_shutdown & VSOCK_SHUTDOWN_RECEIVE)
+		shutdown(conn->source.fd, SHUT_RD);
+}
+
+/* @len more bytes have left for the host. */
+static void forwarded(struct conn *conn, size_t len, uint32_t known_pending)
+{
+	uint32_t believed;
+
+	conn->fwd_cnt += (uint32_t)len;
+	metric_add(&conn->vsock->metrics->tx_bytes_count, len);
+	believed = conn->fwd_cnt + known_pending - conn->told_fwd_cnt;
+	if (believed > VSOCK_BUF_ALLOC - CREDIT_LOW)
+		conn_owe(conn, OWE_CREDIT_UPDATE);
+}
+
+static int watch(struct conn *conn, uint32_t events)
+{
+	return conn->source.events == events
+		       ? 0
+		       : loop_modify(&conn->source, events);
+}
+
+/* The socket has room again. */
+static void flush_pending(struct conn *conn)
+{
+	ssize_t n = 0;
+
+	while (conn->pending_len) {
+		n = write(conn->source.fd, conn->pending + conn->pending_off,
+			  conn->pending_len);
+		if (n < 0)
+			break;
+		conn->pending_off += (size_t)n;
+		conn->pending_len -= (size_t)n;
+		forwarded(conn, (size_t)n, (uint32_t)conn->pending_len);
+	}
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n < 0) {
+		metric_inc(&conn->vsock->metrics->tx_flush_fails);
+		host_refuses(conn);
+		return;
+	}
+	drop_pending(conn);
+	if (conn->state == CONN_DRAINING) {
+		conn_destroy(conn);
+		return;
+	}
+	if (watch(conn, WATCH_READ))
+		log_error("vsock: cannot watch a connection");
+	if (conn->guest_shutdown)
+		apply_guest_shutdown(conn);
+}
+
+/* Keeps the @len readable bytes that are left of @chain. */
+static int keep_pending(struct conn *conn, struct chain *chain, size_t len)
+{
+	if (!conn->pending) {
+		conn->pending = malloc(VSOCK_BUF_ALLOC);
+		if (!conn->pending)
+			return -ENOMEM;
+	}
+	if (conn->pending_off) {
+		memmove(conn->pending, conn->pending + conn->pending_off,
+			conn->pending_len);
+		conn->pending_off = 0;
+	}
+	if (chain_read(chain, conn->pending + conn->pending_len, len))
+		return -EFAULT;
+	conn->pending_len += len;
+	return watch(conn, WATCH_BOTH);
+}
+
+/* Writes up to @len readable bytes straight from guest memory and moves past
+ * what was written. Their number, or -errno. */
+static ssize_t write_through(const struct conn *conn, struct chain *chain,
+			     size_t len)
+{
+	struct chain_cursor start = chain->readable;
+	struct iovec iov[CHAIN_SEGMENTS_MAX];
+	size_t borrowed = 0;
+	ssize_t written;
+	int n = chain_borrow_readable(chain, len, iov, CHAIN_SEGMENTS_MAX,
+				      &borrowed);
+
+	chain->readable = start;
+	if (n < 0)
+		return n;
+	written = writev(conn->source.fd, iov, n);
+	if (written < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	chain_skip(chain, (uint64_t)written);
+	return written;
+}
+
+static void receive_data(struct conn *conn, size_t len, struct chain *chain)
+{
+	ssize_t written = 0;
+
+	if (conn->state != CONN_OPEN || !len)
+		return;
+	/* Only a guest that ignores our credit gets here. */
+	if (conn->pending_len + len > VSOCK_BUF_ALLOC ||
+	    (conn->guest_shutdown & VSOCK_SHUTDOWN_SEND)) {
+		log_guest("vsock: data beyond the credit or the end");
+		metric_inc(&conn->vsock->metrics->conns_killed);
+		conn_finish(conn);
+		return;
+	}
+	if (conn->hung_up)
+		return;
+	if (!conn->pending_len)
+		written = write_through(conn, chain, len);
+	if (written < 0) {
+		metric_inc(&conn->vsock->metrics->tx_write_fails);
+		host_refuses(conn);
+		return;
+	}
+	len -= (size_t)written;
+	if (len && keep_pending(conn, chain, len)) {
+		conn_finish(conn);
+		return;
+	}
+	forwarded(conn, (size_t)written, (uint32_t)conn->pending_len);
+}
+
+/* -------------------------------------------------- packets from the guest */
+
+static void on_response(struct conn *conn)
+{
+	char text[32];
+	int len;
+
+	if (conn->state != CONN_REQUESTED)
+		return;
+	conn_clear_deadline(conn);
+	conn->state = CONN_OPEN;
+	len = snprintf(text, sizeof(text), "OK %u\n", conn->host_port);
+	if (write(conn->source.fd, text, (size_t)len) != len)
+		host_refuses(conn);
+}
+
+static void on_shutdown(struct conn *conn, unsigned flags)
+{
+	if (conn->state != CONN_OPEN && conn->state != CONN_CLOSING) {
+		conn_finish(conn);
+		return;
+	}
+	conn->guest_shutdown |= flags & VSOCK_SHUTDOWN_BOTH;
+	apply_guest_shutdown(conn);
+}
+
+void conn_receive(struct conn *conn, const struct vsock_packet *packet,
+		  struct chain *chain)
+{
+	conn->guest_buf_alloc = packet->buf_alloc;
+	conn->guest_fwd_cnt = packet->fwd_cnt;
+	conn->credit_asked = false;
+	switch (packet->op) {
+	case VSOCK_OP_RST:
+		conn_destroy(conn);
+		return;
+	case VSOCK_OP_RESPONSE:
+		on_response(conn);
+		break;
+	case VSOCK_OP_SHUTDOWN:
+		on_shutdown(conn, packet->flags);
+		return;
+	case VSOCK_OP_RW:
+		receive_data(conn, packet->len, chain);
+		return;
+	case VSOCK_OP_CREDIT_REQUEST:
+		conn_owe(conn, OWE_CREDIT_UPDATE);
+		return;
+	case VSOCK_OP_CREDIT_UPDATE:
+		break;
+	default: /* a second REQUEST, or no operation at all */
+		metric_inc(&conn->vsock->metrics->conns_killed);
+		conn_finish(conn);
+		return;
+	}
+	if (conn->readable)
+		conn_owe(conn, 0);
+}
+
+/* ------------------------------------------------------- host to the guest */
+
+/* A packet in the front buffer, its data already in place. */
+static size_t put_packet(struct conn *conn, enum vsock_op op, uint32_t flags,
+			 uint32_t len)
+{
+	struct vsock *vsock = conn->vsock;
+	const struct vsock_packet packet = {
+		.host_port = conn->host_port,
+		.guest_port = conn->guest_port,
+		.type = VSOCK_TYPE_STREAM,
+		.op = (uint16_t)op,
+		.flags = flags,
+		.len = len,
+		.buf_alloc = VSOCK_BUF_ALLOC,
+		.fwd_cnt = conn->fwd_cnt,
+	};
+
+	vsock_put_header(vsock, &packet);
+	rx_window_return(&vsock->window, (uint32_t)VSOCK_HEADER_LEN + len);
+	/* Every header tells the credit. */
+	conn->told_fwd_cnt = conn->fwd_cnt;
+	conn->owed &= ~(unsigned)OWE_CREDIT_UPDATE;
+	return VSOCK_HEADER_LEN + len;
+}
+
+/* What each thing owed is, in the order in which it is paid. What ends our
+ * sending comes after the data, which is between the two. */
+struct debt {
+	unsigned owed;
+	enum vsock_op op;
+};
+
+static const struct debt before_data[] = {
+	{OWE_REQUEST, VSOCK_OP_REQUEST},
+	{OWE_RESPONSE, VSOCK_OP_RESPONSE},
+};
+
+static const struct debt after_data[] = {
+	{OWE_CREDIT_REQUEST, VSOCK_OP_CREDIT_REQUEST},
+	{OWE_CREDIT_UPDATE, VSOCK_OP_CREDIT_UPDATE},
+	{OWE_SHUTDOWN, VSOCK_OP_SHUTDOWN},
+};
+
+/* As far as buffers go. The bytes. */
+static size_t pay(struct conn *conn, const struct debt *debts, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!(conn->owed & debts[i].owed) || !conn->vsock->window.count)
+			continue;
+		conn->owed &= ~debts[i].owed;
+		bytes += put_packet(conn, debts[i].op,
+				    debts[i].op == VSOCK_OP_SHUTDOWN
+					    ? conn->shutdown_flags
+					    : 0,
+				    0);
+	}
+	return bytes;
+}
+
+/* Iovecs for the data parts of the buffers in the window, up to @len bytes. */
+static int data_parts(const struct rx_window *window, size_t len,
+		      struct iovec *iov, uint32_t *ret_len)
+{
+	size_t left = len;
+	int n = 0;
+
+	for (uint16_t i = 0; i < window->count && left && n < READ_IOVS; i++) {
+		uint32_t room = rx_window_buffer(window, i)->len;
+		uint32_t part;
+		int added;
+
+		if (room <= VSOCK_HEADER_LEN)
+			break;
+		part = (uint32_t)MIN(left, room - VSOCK_HEADER_LEN);
+		part = MIN(part, (uint32_t)VSOCK_DATA_MAX);
+		added = rx_window_iov(window, i, VSOCK_HEADER_LEN, part,
+				      &iov[n], READ_IOVS - n);
+		for (int k = 0; k < added; k++)
+			left -= iov[n + k].iov_len;
+		n += added;
+	}
+	*ret_len = (uint32_t)(len - left);
+	return n;
+}
+
+/* @len bytes were read into the data parts: heads for them. */
+static void put_data(struct conn *conn, uint32_t len)
+{
+	struct rx_window *window = &conn->vsock->window;
+
+	conn->sent += len;
+	metric_add(&conn->vsock->metrics->rx_bytes_count, len);
+	while (len) {
+		uint32_t room = rx_window_buffer(window, 0)->len -
+				(uint32_t)VSOCK_HEADER_LEN;
+		uint32_t part = MIN(MIN(len, room), (uint32_t)VSOCK_DATA_MAX);
+
+		put_packet(conn, VSOCK_OP_RW, 0, part);
+		len -= part;
+	}
+}
+
+static void reached_end(struct conn *conn)
+{
+	conn->readable = false;
+	conn->eof = true;
+	shut_down(conn,
+		  conn->hung_up ? VSOCK_SHUTDOWN_BOTH : VSOCK_SHUTDOWN_SEND);
+}
+
+/* How much may be read now; asks the guest for credit if that is what lacks. */
+static uint32_t may_read(struct conn *conn)
+{
+	uint32_t len = credit(conn);
+
+	if (conn->state != CONN_OPEN || !conn->readable)
+		return 0;
+	if (len == 0 && !conn->credit_asked) {
+		conn->credit_asked = true;
+		conn_owe(conn, OWE_CREDIT_REQUEST);
+	}
+	return MIN(len, (uint32_t)VSOCK_DATA_MAX);
+}
+
+/* Moves data from the socket to the guest. The bytes. */
+static size_t transmit_data(struct conn *conn)
+{
+	struct rx_window *window = &conn->vsock->window;
+	uint32_t want = may_read(conn);
+	struct iovec iov[READ_IOVS];
+	uint32_t room = 0;
+	ssize_t n;
+	int parts;
+
+	if (!want || rx_window_fill(window, want + VSOCK_HEADER_LEN))
+		return 0;
+	parts = data_parts(window, want, iov, &room);
+	if (!parts) {
+		/* A buffer that holds no data at all is of no use. */
+		rx_window_return(window, 0);
+		return 0;
+	}
+	n = readv(conn->source.fd, iov, parts);
+	if (n > 0) {
+		put_data(conn, (uint32_t)n);
+		conn->readable = conn->read_ended || (uint32_t)n == room;
+		return (size_t)n;
+	}
+	if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+		if (n < 0) {
+			metric_inc(&conn->vsock->metrics->rx_read_fails);
+			conn->hung_up = true;
+		}
+		reached_end(conn);
+	} else if (errno == EAGAIN) {
+		conn->readable = false;
+	}
+	return 0;
+}
+
+static size_t transmit_rst(struct conn *conn)
+{
+	size_t len = put_packet(conn, VSOCK_OP_RST, 0, 0);
+
+	conn_destroy(conn);
+	return len;
+}
+
+size_t conn_transmit(struct conn *conn)
+{
+	size_t bytes;
+
+	conn_list_remove(&conn->ready);
+	if (conn->owed & OWE_RST)
+		return transmit_rst(conn);
+	bytes = pay(conn, before_data, ARRAY_SIZE(before_data));
+	if (conn->vsock->window.count)
+		bytes += transmit_data(conn);
+	bytes += pay(conn, after_data, ARRAY_SIZE(after_data));
+	if (conn->owed ||
+	    (conn->state == CONN_OPEN && conn->readable && credit(conn)))
+		conn_owe(conn, 0);
+	return bytes;
+}
+
+/* -------------------------------------------------------------- life cycle */
+
+void conn_timed_out(struct conn *conn)
+{
+	conn_clear_deadline(conn);
+	metric_inc(&conn->vsock->metrics->conns_killed);
+	if (conn->state == CONN_GREETING) {
+		conn_destroy(conn);
+		return;
+	}
+	conn_finish(conn);
+}
+
+static void note_events(struct conn *conn, uint32_t events)
+{
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		conn->read_ended = true;
+	if (events & (EPOLLHUP | EPOLLERR))
+		conn->hung_up = true;
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		conn->readable = true;
+}
+
+static void serve_socket(struct conn *conn, uint32_t events)
+{
+	note_events(conn, events);
+	switch (conn->state) {
+	case CONN_GREETING:
+		vsock_host_greet(conn);
+		return;
+	case CONN_REQUESTED:
+		/* Nobody waits for the guest's answer any more. */
+		if (conn->hung_up)
+			conn_finish(conn);
+		return;
+	case CONN_DRAINING:
+		if (conn->hung_up)
+			conn_destroy(conn);
+		else
+			flush_pending(conn);
+		return;
+	case CONN_OPEN:
+		if (conn->eof && conn->hung_up)
+			shut_down(conn, VSOCK_SHUTDOWN_BOTH);
+		else if (conn->readable && !conn->eof)
+			conn_owe(conn, 0);
+		if (conn->pending_len && (events & EPOLLOUT))
+			flush_pending(conn);
+		return;
+	case CONN_CLOSING:
+	case CONN_CONNECTING:
+	default:
+		return;
+	}
+}
+
+static void on_socket(struct loop_source *source, uint32_t events)
+{
+	struct conn *conn = container_of(source, struct conn, source);
+	struct vsock *vsock = conn->vsock;
+
+	pthread_mutex_lock(&vsock->dev.lock);
+	/* Settling after a reset ends all connections, this one too. */
+	if (vsock->dev.unsettled) {
+		virtio_device_settle(&vsock->dev);
+	} else {
+		serve_socket(conn, events);
+		vsock_turn(vsock, false);
+	}
+	pthread_mutex_unlock(&vsock->dev.lock);
+}
+
+int conn_set_socket(struct conn *conn, int fd)
+{
+	conn->source.fd = fd;
+	return loop_add(conn->vsock->dev.loop, &conn->source);
+}
+
+struct conn *conn_create(struct vsock *vsock, int fd, enum conn_state state)
+{
+	struct conn *conn = NULL;
+
+	if (vsock->conn_count < vsock->conn_max)
+		conn = calloc(1, sizeof(*conn));
+	if (!conn) {
+		close_fd(&fd);
+		return NULL;
+	}
+	conn->vsock = vsock;
+	conn->state = state;
+	conn->source.fd = -1;
+	conn->source.events = WATCH_READ;
+	conn->source.class = LOOP_DEVICE;
+	conn->source.fn = on_socket;
+	conn_list_append(&vsock->all, &conn->all);
+	vsock->conn_count++;
+	metric_inc(&vsock->metrics->conns_added);
+	if (fd >= 0 && conn_set_socket(conn, fd)) {
+		conn_destroy(conn);
+		return NULL;
+	}
+	return conn;
+}
+
+void conn_destroy(struct conn *conn)
+{
+	struct vsock *vsock = conn->vsock;
+
+	loop_remove(&conn->source);
+	close_fd(&conn->source.fd);
+	vsock_table_remove(vsock, conn);
+	conn_list_remove(&conn->all);
+	conn_list_remove(&conn->ready);
+	conn_list_remove(&conn->due);
+	conn_list_remove(&conn->retry);
+	drop_pending(conn);
+	vsock->conn_count--;
+	metric_inc(&vsock->metrics->conns_removed);
+	free(conn);
+}
