@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +36,7 @@ double agent_now(void)
 
 union address {
 	struct sockaddr any;
+	struct sockaddr_in in;
 	struct sockaddr_vm vm;
 	struct sockaddr_un un;
 };
@@ -42,6 +45,7 @@ static socklen_t make_address(union address *address, unsigned cid,
 			      unsigned port)
 {
 	const char *prefix = getenv("VSOCK_UNIX");
+	const char *host = getenv("AGENT_TCP");
 
 	memset(address, 0, sizeof(*address));
 	if (prefix) {
@@ -49,6 +53,12 @@ static socklen_t make_address(union address *address, unsigned cid,
 		snprintf(address->un.sun_path, sizeof(address->un.sun_path),
 			 "%.90s_%u", prefix, port);
 		return sizeof(address->un);
+	}
+	if (host) {
+		address->in.sin_family = AF_INET;
+		address->in.sin_port = htons((uint16_t)port);
+		inet_pton(AF_INET, host, &address->in.sin_addr);
+		return sizeof(address->in);
 	}
 	address->vm.svm_family = AF_VSOCK;
 	address->vm.svm_cid = cid;

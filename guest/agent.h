@@ -5,7 +5,8 @@
  * test data) and connects to the host to test the other direction.
  *
  * With VSOCK_UNIX=PREFIX in the environment port P is the Unix socket PREFIX_P,
- * so that everything can be tried without a guest.
+ * so that everything can be tried without a guest; with AGENT_TCP=ADDRESS it is
+ * the TCP port P of that address (0.0.0.0 for servers).
  */
 #ifndef EMBER_AGENT_H
 #define EMBER_AGENT_H

@@ -58,7 +58,12 @@ void conn_set_deadline(struct conn *conn)
 
 void conn_clear_deadline(struct conn *conn)
 {
+	struct vsock *vsock = conn->vsock;
+
 	conn_list_remove(&conn->due);
+	/* Idle means that no timer fires either. */
+	if (conn_list_empty(&vsock->due))
+		loop_timer_cancel(&vsock->due_timer);
 }
 
 /* Bytes the guest has room for (5.10.6.3). What it says cannot be trusted: more
@@ -629,7 +634,7 @@ void conn_destroy(struct conn *conn)
 	vsock_table_remove(vsock, conn);
 	conn_list_remove(&conn->all);
 	conn_list_remove(&conn->ready);
-	conn_list_remove(&conn->due);
+	conn_clear_deadline(conn);
 	conn_list_remove(&conn->retry);
 	drop_pending(conn);
 	vsock->conn_count--;

@@ -20,7 +20,7 @@ from steps import (LabError, command, digest, file_bytes, heartbeat, need,
 META_PACKAGE = "linux-image-cloud-amd64"
 HOST_PACKAGES = ("python3", "curl", "iproute2", "kmod", "procps",
                  "util-linux", "e2fsprogs", "busybox-static", "iputils-ping",
-                 "strace", "socat", "iperf3")
+                 "strace", "socat", "iperf3", "ethtool")
 HOST_MODULES = ("virtio_pci", "virtio_blk", "overlay", "kvm_amd", "tun",
                 "tap", "vhost_net", "vhost_vsock", "veth", "bridge", "loop",
                 "msr")

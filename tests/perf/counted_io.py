@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the counted lab, where a nanosecond is an instruction: boots a Debian
+guest with a tap and a socket device and prints what each kind of traffic costs
+the monitor's own threads (vCPU threads apart), one line per figure:
+
+    NAME_us <monitor's microseconds per unit> whole <elapsed ones>
+"""
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+ARGS = ("console=ttyS0 quiet panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux "
+        "i8042.dumbkbd")
+HOST, GUEST = "172.16.0.1", "172.16.0.2"
+MIB = 1 << 20
+
+
+def call(path, method, url, body):
+    import json
+    data = json.dumps(body).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(b"%s %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (
+            method.encode(), url.encode(), len(data), data))
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 2"), answer
+
+
+def monitor_ns(pid):
+    """CPU time of all threads but the vCPUs'."""
+    total = 0
+    for task in os.listdir("/proc/%d/task" % pid):
+        base = "/proc/%d/task/%s/" % (pid, task)
+        with open(base + "comm") as source:
+            if "vcpu" in source.read():
+                continue
+        with open(base + "schedstat") as source:
+            total += int(source.read().split()[0])
+    return total
+
+
+class Machine:
+    def __init__(self, ember, assets, run):
+        self.sock = "/tmp/io%d" % run
+        self.vsock = "/tmp/v%d" % run
+        self.process = subprocess.Popen(
+            [ember, "--api-sock", self.sock, "--log-path", "/dev/null"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        while not os.path.exists(self.sock):
+            time.sleep(0.001)
+        self.put("/machine-config", vcpu_count=1, mem_size_mib=256)
+        self.put("/boot-source", kernel_image_path=assets + "/bzImage",
+                 initrd_path="/job/initrd", boot_args=ARGS)
+        self.put("/network-interfaces/eth0", iface_id="eth0",
+                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
+        self.put("/vsock", guest_cid=3, uds_path=self.vsock)
+        self.put("/actions", action_type="InstanceStart")
+        self.console = b""
+        self.wait_for(b"EMBER-READY")
+
+    def put(self, path, **fields):
+        call(self.sock, "PUT", path, fields)
+
+    def wait_for(self, text):
+        while text not in self.console:
+            part = self.process.stdout.read(4096)
+            assert part, self.console
+            self.console += part
+        self.console = self.console[self.console.index(text) + len(text):]
+
+    def sh(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.wait_for(b"EMBER-EXIT 0")
+
+    def connect(self, port):
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(self.vsock)
+        conn.sendall(b"CONNECT %d\n" % port)
+        answer = conn.recv(64)
+        assert answer.startswith(b"OK"), answer
+        return conn
+
+    def measure(self, name, units, work):
+        cpu, start = monitor_ns(self.process.pid), time.monotonic_ns()
+        work()
+        whole = time.monotonic_ns() - start
+        cpu = monitor_ns(self.process.pid) - cpu
+        print("%s_us %.1f whole %.1f" % (name, cpu / 1e3 / units,
+                                         whole / 1e3 / units))
+        sys.stdout.flush()
+
+
+def round_trips(conn, count):
+    for _ in range(count):
+        conn.sendall(b"x")
+        assert conn.recv(1) == b"x"
+
+
+def ping(icmp, count):
+    """Echo requests of the usual 64 bytes, each after the last one's reply."""
+    for number in range(count):
+        head = struct.pack(">BBHHH", 8, 0, 0, 1, number) + bytes(56)
+        total = sum(struct.unpack(">32H", head))
+        total = (total & 0xffff) + (total >> 16)
+        icmp.send(head[:2] + struct.pack(">H", ~total & 0xffff) + head[4:])
+        icmp.recv(2000)
+
+
+def pour(conn, mib):
+    """Sends and waits until the other side has counted it."""
+    block = bytes(MIB // 4)
+    for _ in range(4 * mib):
+        conn.sendall(block)
+    conn.shutdown(socket.SHUT_WR)
+    assert conn.recv(64).startswith(b"%d " % (mib * MIB))
+
+
+def drain(listener, machine, command):
+    """Receives what a command in the guest sends."""
+    machine.process.stdin.write(command.encode() + b"\n")
+    conn, _ = listener.accept()
+    while conn.recv(1 << 18):
+        pass
+    conn.close()
+    machine.wait_for(b"EMBER-EXIT 0")
+
+
+def sockets(machine):
+    machine.sh("agent echo 1000 & agent sink 1001 & sleep 0.5")
+    conn = machine.connect(1000)
+    round_trips(conn, 20)
+    machine.measure("vsock_round_trip", 200, lambda: round_trips(conn, 200))
+    conn.close()
+    pour(machine.connect(1001), 1)
+    conn = machine.connect(1001)
+    machine.measure("vsock_mib_in", 16, lambda: pour(conn, 16))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(machine.vsock + "_2000")
+    listener.listen()
+    machine.measure("vsock_mib_out", 16, lambda: drain(
+        listener, machine, "agent push 2000 %d" % (16 * MIB)))
+
+
+def network(machine):
+    machine.sh("ip link set lo up; ip link set eth0 up; ip address add %s/24 "
+               "dev eth0; AGENT_TCP=0.0.0.0 agent sink 1001 & sleep 0.5"
+               % GUEST)
+    icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW,
+                         socket.IPPROTO_ICMP)
+    icmp.connect((GUEST, 0))
+    ping(icmp, 10)
+    machine.measure("ping", 100, lambda: ping(icmp, 100))
+    for mib in (1, 16):
+        conn = socket.create_connection((GUEST, 1001))
+        if mib == 1:
+            pour(conn, 1)
+        else:
+            machine.measure("tcp_mib_in", mib, lambda: pour(conn, 16))
+    listener = socket.create_server((HOST, 2000))
+    for mib in (1, 16):
+        command = "AGENT_TCP=%s agent push 2000 %d" % (HOST, mib * MIB)
+        if mib == 1:
+            drain(listener, machine, command)
+        else:
+            machine.measure("tcp_mib_out", mib,
+                            lambda: drain(listener, machine, command))
+    listener.close()
+
+
+def main():
+    ember, assets = sys.argv[1:3]
+    machine = Machine(ember, assets, 0)
+    for command in ("ip link set lo up", "ip link set tap0 up",
+                    "ip address add %s/24 dev tap0" % HOST):
+        subprocess.run(command.split(), check=True)
+    sockets(machine)
+    network(machine)
+    machine.process.stdin.write(b"poweroff\n")
+    machine.process.stdout.read()
+    assert machine.process.wait() == 0
+
+
+if __name__ == "__main__":
+    main()
