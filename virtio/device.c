@@ -19,6 +19,7 @@ void virtio_device_init(struct virtio_device *dev,
 	memcpy(dev->config, config, config_len);
 	dev->irq.fd = -1;
 	pthread_mutex_init(&dev->lock, NULL);
+	pthread_mutex_init(&dev->irq_lock, NULL);
 	for (uint16_t q = 0; q < ops->queue_count; q++)
 		queue_init(&dev->queues[q], QUEUE_SIZE_MAX);
 }
@@ -28,6 +29,7 @@ void virtio_device_destroy(struct virtio_device *dev)
 	if (!dev)
 		return;
 	pthread_mutex_destroy(&dev->lock);
+	pthread_mutex_destroy(&dev->irq_lock);
 	dev->ops->destroy(dev);
 }
 
@@ -43,11 +45,27 @@ void virtio_device_read_config(const struct virtio_device *dev, size_t off,
 		data[i] = off + i < dev->config_len ? dev->config[off + i] : 0;
 }
 
-/* The bits are set before the edge, so that the driver finds them. */
+/*
+ * The line is up while the status is not zero. So what comes before the driver
+ * has acknowledged the last interrupt makes no new one: the driver looks at its
+ * queues after the acknowledgement (4.2.2.1), and will find it.
+ */
 static void interrupt(struct virtio_device *dev, uint32_t bits)
 {
-	atomic_fetch_or(&dev->interrupt_status, bits);
-	irq_line_trigger(&dev->irq);
+	pthread_mutex_lock(&dev->irq_lock);
+	if (!atomic_fetch_or(&dev->interrupt_status, bits) || !dev->irq.kvm)
+		irq_line_raise(&dev->irq);
+	pthread_mutex_unlock(&dev->irq_lock);
+}
+
+void virtio_device_acknowledge(struct virtio_device *dev, uint32_t bits)
+{
+	pthread_mutex_lock(&dev->irq_lock);
+	irq_line_lower(&dev->irq);
+	if (atomic_fetch_and(&dev->interrupt_status, ~bits) & ~bits &&
+	    dev->irq.kvm)
+		irq_line_raise(&dev->irq); /* an edge for what is left */
+	pthread_mutex_unlock(&dev->irq_lock);
 }
 
 void virtio_device_needs_reset(struct virtio_device *dev, const char *why)
@@ -98,7 +116,7 @@ void virtio_device_reset(struct virtio_device *dev)
 	dev->active = false;
 	dev->status = 0;
 	dev->driver_features = 0;
-	atomic_store(&dev->interrupt_status, 0);
+	virtio_device_acknowledge(dev, UINT32_MAX);
 }
 
 void virtio_device_settle(struct virtio_device *dev)

@@ -5,8 +5,9 @@
  * is a const table of operations; an instance embeds struct virtio_device.
  * The device never knows its transport, the transport never knows the device.
  *
- * Locking: dev->lock guards everything here except interrupt_status, which is
- * atomic so that acknowledging an interrupt never waits for disk I/O. Every
+ * Locking: dev->lock guards everything here except the interrupt, which has a
+ * lock of its own (taken last), so that acknowledging it never waits for disk
+ * I/O. Every
  * operation is called with the lock held. queue_event and settle run on the
  * loop thread; activate, config_write and reset on whichever vCPU thread wrote
  * the register. What belongs to the loop (its sources, timers, sockets) is
@@ -88,7 +89,8 @@ struct virtio_device {
 
 	struct queue queues[VIRTIO_QUEUES_MAX];
 
-	_Atomic uint32_t interrupt_status;
+	pthread_mutex_t irq_lock;
+	_Atomic uint32_t interrupt_status; /* the line is up while not 0 */
 	struct irq_line irq;
 };
 
@@ -121,6 +123,9 @@ void virtio_device_settle(struct virtio_device *dev);
 /* Lock held, loop thread. Settles, then runs ops->queue_event when @q exists
  * and the device is active; otherwise nothing. True: call again soon. */
 bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q);
+
+/* No lock needed. The driver has seen these bits of the interrupt status. */
+void virtio_device_acknowledge(struct virtio_device *dev, uint32_t bits);
 
 /* Lock held. Tells the driver about used buffers if it asked to be told. */
 void virtio_device_notify_used(struct virtio_device *dev, uint16_t q);

@@ -373,7 +373,7 @@ static void write_register(struct virtio_mmio *mmio, uint64_t off,
 	const struct reg *reg = &regs[off / 4];
 
 	if (off == REG_INTERRUPT_ACK) {
-		atomic_fetch_and(&mmio->dev->interrupt_status, ~value);
+		virtio_device_acknowledge(mmio->dev, value);
 		return;
 	}
 	if (!reg->write) {
@@ -536,7 +536,7 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct kvm *kvm,
 		.ops = &virtio_mmio_bus_ops,
 		.dev = mmio,
 	};
-	int ret = irq_line_open(&mmio->dev->irq, kvm, mmio->gsi, err);
+	int ret = irq_line_open_level(&mmio->dev->irq, kvm, mmio->gsi, err);
 
 	if (ret)
 		return ret;

@@ -5,7 +5,7 @@
  *
  * A guest kick travels: write to QueueNotify -> ioeventfd (no exit) -> loop ->
  * mmio_kicked -> virtio_device_queue_event -> device -> queue_push ->
- * virtio_device_notify_used -> irqfd.
+ * virtio_device_notify_used -> the interrupt line.
  */
 #ifndef EMBER_MMIO_H
 #define EMBER_MMIO_H

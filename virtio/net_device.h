@@ -38,8 +38,11 @@ struct net {
 	/* receive */
 	struct loop_source tap_source; /* registered while active */
 	struct rx_window window;
-	bool starved;	 /* the driver owes us buffers */
-	bool rx_blocked; /* the limiter's timer is running */
+	bool starved;	       /* the driver owes us buffers */
+	bool rx_blocked;       /* the limiter's timer is running */
+	bool burst;	       /* frames come several at a time */
+	bool answers;	       /* frames come as answers to those just sent */
+	uint64_t rx_ns, tx_ns; /* when the last frame was moved */
 	struct rate_limiter rx_limiter;
 	struct loop_timer rx_timer;
 
@@ -58,6 +61,10 @@ void net_tx_stop(struct net *net);
 
 /* The driver may have posted buffers. */
 void net_rx_kicked(struct net *net);
+
+/* Frames were just sent: looks whether the network has answered already. True:
+ * there is something to tell the driver. */
+bool net_rx_after_tx(struct net *net);
 
 /* The driver has frames to send. True: call again. */
 bool net_tx_kicked(struct net *net);

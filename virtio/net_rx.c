@@ -13,6 +13,9 @@
 
 #include <errno.h>
 
+/* Two frames this close together belong together. */
+#define CLOSE_NS 25000
+
 /* Frames are at most this long when the driver takes no large ones (and
  * buffers for less are against 5.1.6.3.1). */
 #define SMALL_BUFFER_LEN 1526
@@ -166,21 +169,61 @@ static void tell_driver(struct net *net)
 		virtio_device_notify_used(&net->dev, NET_RX_QUEUE);
 }
 
-/* What is left after a batch makes the tap's source report again. */
-static void receive(struct net *net)
+/* Up to @max frames; how many there were. What is left makes the tap's source
+ * report again. */
+static int receive_frames(struct net *net, int max)
 {
 	size_t bytes = 0;
+	int n = 0;
 
-	for (int n = 0; n < NET_BATCH_FRAMES && bytes < NET_BATCH_BYTES; n++) {
+	while (n < max && bytes < NET_BATCH_BYTES) {
 		size_t moved = receive_frame(net);
 
 		if (moved == 0)
 			break;
 		bytes += moved;
+		n++;
 	}
+	watch_tap(net);
+	return n;
+}
+
+static void receive(struct net *net)
+{
+	receive_frames(net, NET_BATCH_FRAMES);
 	if (net->dev.active)
 		tell_driver(net);
-	watch_tap(net);
+}
+
+/*
+ * A read that finds nothing costs as much as one that finds a frame. Where
+ * frames come one at a time, with a pause in between, the second read is left
+ * to the next event; where one event follows the other, all is read at once.
+ */
+static void receive_adaptively(struct net *net)
+{
+	uint64_t now = monotonic_ns();
+	int n;
+
+	net->answers = now - net->tx_ns < CLOSE_NS;
+	if (now - net->rx_ns < CLOSE_NS)
+		net->burst = true;
+	n = receive_frames(net, net->burst ? NET_BATCH_FRAMES : 1);
+	if (n < 2)
+		net->burst = false;
+	net->rx_ns = monotonic_ns();
+	if (net->dev.active)
+		tell_driver(net);
+}
+
+bool net_rx_after_tx(struct net *net)
+{
+	net->tx_ns = monotonic_ns();
+	if (!net->answers || net->starved || net->rx_blocked)
+		return false;
+	if (receive_frames(net, 1) == 0)
+		net->answers = false;
+	return net->dev.active && rx_window_publish(&net->window);
 }
 
 static void on_tap(struct loop_source *source, uint32_t events)
@@ -192,7 +235,7 @@ static void on_tap(struct loop_source *source, uint32_t events)
 	virtio_device_settle(&net->dev);
 	if (net->dev.active) {
 		metric_inc(&net->metrics->rx_tap_event_count);
-		receive(net);
+		receive_adaptively(net);
 	}
 	pthread_mutex_unlock(&net->dev.lock);
 }

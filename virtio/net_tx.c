@@ -188,7 +188,10 @@ static bool transmit(struct net *net)
 	more = queue_kicks_enable(queue) && !net->tx_blocked;
 	if (frames) {
 		queue_publish(queue);
-		virtio_device_notify_used(&net->dev, NET_TX_QUEUE);
+		virtio_device_notify_queues(
+			&net->dev,
+			BIT(NET_TX_QUEUE) |
+				(net_rx_after_tx(net) ? BIT(NET_RX_QUEUE) : 0));
 	} else {
 		metric_inc(&net->metrics->no_tx_avail_buffer);
 	}

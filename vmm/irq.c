@@ -33,9 +33,20 @@ int irq_line_open(struct irq_line *line, struct kvm *kvm, uint32_t gsi,
 	return 0;
 }
 
+int irq_line_open_level(struct irq_line *line, struct kvm *kvm, uint32_t gsi,
+			struct error *err)
+{
+	int ret = irq_line_open(line, kvm, gsi, err);
+
+	if (!ret)
+		line->kvm = kvm;
+	return ret;
+}
+
 void irq_line_close(struct irq_line *line)
 {
 	close_fd(&line->fd);
+	line->kvm = NULL;
 }
 
 void irq_line_trigger(const struct irq_line *line)
@@ -46,4 +57,18 @@ void irq_line_trigger(const struct irq_line *line)
 	 * then, which is all the driver needs. */
 	if (line->fd >= 0 && write(line->fd, &one, sizeof(one)) < 0)
 		return;
+}
+
+void irq_line_raise(const struct irq_line *line)
+{
+	if (line->kvm)
+		kvm_set_irq(line->kvm, line->gsi, true);
+	else
+		irq_line_trigger(line);
+}
+
+void irq_line_lower(const struct irq_line *line)
+{
+	if (line->kvm)
+		kvm_set_irq(line->kvm, line->gsi, false);
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interrupt lines: an eventfd bound to a GSI of the in-kernel irqchip
- * (KVM_IRQFD), edge-triggered. Triggering is one write and may be done from
- * any thread. GSIs for virtio devices are handed out in order by irq_pool.
+ * Interrupt lines to the GSIs of the in-kernel irqchip, edge-triggered. GSIs
+ * for virtio devices are handed out in order by irq_pool.
+ *
+ * A line can be triggered: one write to an eventfd (KVM_IRQFD), after which a
+ * kernel worker makes an edge. Or, where the guest acknowledges interrupts, it
+ * is raised and later lowered: then the edge is made by the caller, without the
+ * detour over the worker. Any thread may do either.
  */
 #ifndef EMBER_IRQ_H
 #define EMBER_IRQ_H
@@ -24,6 +28,7 @@ enum {
 struct irq_line {
 	int fd; /* eventfd, -1 when closed */
 	uint32_t gsi;
+	const struct kvm *kvm; /* of a line that is raised and lowered */
 };
 
 struct irq_pool {
@@ -38,10 +43,18 @@ int irq_pool_take(struct irq_pool *pool, uint32_t *ret_gsi,
 int irq_line_open(struct irq_line *line, struct kvm *kvm, uint32_t gsi,
 		  struct error *err) must_check;
 
+/* The same for a line that will be raised and lowered; borrows @kvm. */
+int irq_line_open_level(struct irq_line *line, struct kvm *kvm, uint32_t gsi,
+			struct error *err) must_check;
+
 /* Accepts a line that was never opened (fd -1). */
 void irq_line_close(struct irq_line *line);
 
 /* Raises one edge. Any thread. */
 void irq_line_trigger(const struct irq_line *line);
+
+/* For lines opened as such; raising any other one triggers it. */
+void irq_line_raise(const struct irq_line *line);
+void irq_line_lower(const struct irq_line *line);
 
 #endif

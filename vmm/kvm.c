@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/kvm.h"
 
+#include "vmm/log.h"
+
 #include "vmm/gmem.h"
 #include "vmm/memmap_x86.h"
 
@@ -194,6 +196,15 @@ int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
 		return error_set_os(err, errno, "KVM_IOEVENTFD at %#lx:",
 				    (unsigned long)addr);
 	return 0;
+}
+
+void kvm_set_irq(const struct kvm *kvm, uint32_t gsi, bool high)
+{
+	struct kvm_irq_level level = {.irq = gsi, .level = high};
+
+	if (ioctl(kvm->vm_fd, KVM_IRQ_LINE, &level))
+		log_error("KVM_IRQ_LINE for GSI %u: %s (os error %d)", gsi,
+			  os_error_text(errno), errno);
 }
 
 int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd, struct error *err)

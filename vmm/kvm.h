@@ -50,6 +50,9 @@ int kvm_create_vcpu(struct kvm *kvm, uint32_t id, struct error *err) must_check;
 int kvm_add_ioeventfd(struct kvm *kvm, uint64_t addr, uint32_t value, int fd,
 		      struct error *err) must_check;
 
+/* Raises or lowers the line @gsi, here and now. Any thread. */
+void kvm_set_irq(const struct kvm *kvm, uint32_t gsi, bool high);
+
 /* Makes a write to eventfd @fd raise one edge on @gsi. */
 int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd,
 		  struct error *err) must_check;

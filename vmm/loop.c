@@ -2,9 +2,13 @@
 /*
  * Theory of operation.
  *
- * loop_run waits in epoll for sources and in the same call for the first timer
- * of a list sorted by deadline. A control eventfd is the loop's own first
- * source: writing it wakes the loop for calls of other threads and for the end.
+ * loop_run waits in epoll for sources. A control eventfd is the loop's own
+ * first source: writing it wakes the loop for calls of other threads and for
+ * the end.
+ *
+ * Timers are a list sorted by deadline; a timerfd is set to the first of them.
+ * It is set again only when an earlier one comes, so that waiting for traffic
+ * costs nothing for a timer that is minutes away.
  *
  * epoll hands out up to EVENTS_MAX events at once, and a handler may remove any
  * source, so removal also wipes the source from the rest of the current batch.
@@ -14,15 +18,13 @@
 #include "vmm/log.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <time.h>
+#include <sys/timerfd.h>
 
 #define EVENTS_MAX 32
 #define NS_PER_S UINT64_C(1000000000)
-#define NS_PER_MS UINT64_C(1000000)
 
 /* A call from another thread; lives on the caller's stack. */
 struct call {
@@ -38,6 +40,9 @@ struct loop {
 	struct loop_source wakeup;
 	struct loop_source sources; /* list head */
 	struct loop_timer *timers;  /* by deadline, soonest first */
+	struct loop_source alarm;   /* timerfd */
+	uint64_t alarm_ns;	    /* what it is set to; 0: not set */
+	bool timers_due;	    /* look at the timers now */
 	bool devices_on;
 
 	/* the batch being handled */
@@ -150,6 +155,7 @@ void loop_enable_devices(struct loop *loop, bool on)
 			forget_pending(loop, source);
 	}
 	loop->devices_on = on;
+	loop->timers_due = true;
 }
 
 /* ------------------------------------------------------------------ timers */
@@ -167,6 +173,33 @@ void loop_timer_cancel(struct loop_timer *timer)
 	timer->deadline_ns = 0;
 }
 
+/* Sets the timerfd to the first deadline, unless it rings before that anyway.
+ */
+static void set_alarm(struct loop *loop)
+{
+	const struct loop_timer *first = loop->timers;
+	struct itimerspec spec = {0};
+
+	if (!first || (loop->alarm_ns && loop->alarm_ns <= first->deadline_ns))
+		return;
+	loop->alarm_ns = first->deadline_ns;
+	spec.it_value.tv_sec = (time_t)(loop->alarm_ns / NS_PER_S);
+	spec.it_value.tv_nsec = (long)(loop->alarm_ns % NS_PER_S);
+	if (timerfd_settime(loop->alarm.fd, TFD_TIMER_ABSTIME, &spec, NULL))
+		log_error("Cannot set a timer: %s (os error %d)",
+			  os_error_text(errno), errno);
+}
+
+/* Never read: the next setting clears it, and edges are all that counts. */
+static void on_alarm(struct loop_source *source, uint32_t events)
+{
+	struct loop *loop = source->loop;
+
+	(void)events;
+	loop->alarm_ns = 0;
+	loop->timers_due = true;
+}
+
 void loop_timer_arm(struct loop *loop, struct loop_timer *timer,
 		    uint64_t delay_ns)
 {
@@ -181,13 +214,21 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *timer,
 		link = &(*link)->next;
 	timer->next = *link;
 	*link = timer;
+	if (delay_ns == 0)
+		loop->timers_due = true;
+	else
+		set_alarm(loop);
 }
 
 /* Fires what is due now; what a handler arms anew waits for the next round. */
 static void fire_timers(struct loop *loop)
 {
-	uint64_t now = monotonic_ns();
+	uint64_t now;
 
+	if (!loop->timers_due || !loop->devices_on)
+		return;
+	loop->timers_due = false;
+	now = monotonic_ns();
 	while (loop->devices_on && loop->timers &&
 	       loop->timers->deadline_ns <= now &&
 	       !atomic_load(&loop->stopping)) {
@@ -196,43 +237,16 @@ static void fire_timers(struct loop *loop)
 		loop_timer_cancel(timer);
 		timer->fn(timer);
 	}
-}
-
-/* Nanoseconds to the first timer; UINT64_MAX: nothing but events to wait for.
- */
-static uint64_t time_to_wait(const struct loop *loop)
-{
-	uint64_t now;
-
-	if (!loop->timers || !loop->devices_on)
-		return UINT64_MAX;
-	now = monotonic_ns();
-	return loop->timers->deadline_ns > now ? loop->timers->deadline_ns - now
-					       : 0;
-}
-
-/* Linux before 5.11. Rounded up: a timer must not find itself too early. */
-static int wait_milliseconds(struct loop *loop, uint64_t ns)
-{
-	uint64_t ms = ns / NS_PER_MS + (ns % NS_PER_MS != 0);
-	int timeout = ns == UINT64_MAX ? -1 : (int)MIN(ms, (uint64_t)INT_MAX);
-
-	return epoll_wait(loop->epoll_fd, loop->batch, EVENTS_MAX, timeout);
+	set_alarm(loop);
 }
 
 /* Number of events, or -errno. */
 static int wait_for_events(struct loop *loop)
 {
-	uint64_t ns = time_to_wait(loop);
-	const struct timespec timeout = {
-		.tv_sec = (time_t)(ns / NS_PER_S),
-		.tv_nsec = (long)(ns % NS_PER_S),
-	};
-	int n = epoll_pwait2(loop->epoll_fd, loop->batch, EVENTS_MAX,
-			     ns == UINT64_MAX ? NULL : &timeout, NULL);
+	bool at_once = loop->timers_due && loop->devices_on;
+	int n = epoll_wait(loop->epoll_fd, loop->batch, EVENTS_MAX,
+			   at_once ? 0 : -1);
 
-	if (n < 0 && errno == ENOSYS)
-		n = wait_milliseconds(loop, ns);
 	return n < 0 ? -errno : n;
 }
 
@@ -375,9 +389,18 @@ int loop_create(struct loop **ret_loop)
 		.class = LOOP_CONTROL,
 		.fn = on_wakeup,
 	};
-	ret = loop->epoll_fd < 0 || loop->wakeup.fd < 0
+	loop->alarm = (struct loop_source){
+		.fd = timerfd_create(CLOCK_MONOTONIC,
+				     TFD_CLOEXEC | TFD_NONBLOCK),
+		.events = EPOLLIN | EPOLLET,
+		.class = LOOP_CONTROL,
+		.fn = on_alarm,
+	};
+	ret = loop->epoll_fd < 0 || loop->wakeup.fd < 0 || loop->alarm.fd < 0
 		      ? -errno
 		      : loop_add(loop, &loop->wakeup);
+	if (!ret)
+		ret = loop_add(loop, &loop->alarm);
 	if (ret) {
 		loop_destroy(loop);
 		return ret;
@@ -391,6 +414,7 @@ void loop_destroy(struct loop *loop)
 	if (!loop)
 		return;
 	close_fd(&loop->wakeup.fd);
+	close_fd(&loop->alarm.fd);
 	close_fd(&loop->epoll_fd);
 	pthread_cond_destroy(&loop->call_done);
 	pthread_mutex_destroy(&loop->lock);
