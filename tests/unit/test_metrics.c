@@ -226,7 +226,8 @@ static void test_flush_line_has_the_schema(void **state)
 	struct fixture *f = *state;
 	json_t *line;
 
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
 	configure(f);
 	line = flush(f);
 	for (size_t i = 0; i < ARRAY_SIZE(schema); i++)
@@ -299,8 +300,10 @@ static void test_flush_block_is_the_sum_of_devices(void **state)
 	struct fixture *f = *state;
 	json_t *line;
 
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "b", &f->b), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "b", &f->b), 0);
 	configure(f);
 	metric_add(&f->a.read_bytes, 512);
 	metric_add(&f->b.read_bytes, 1024);
@@ -433,7 +436,9 @@ static void test_flush_biggest_line_fits(void **state)
 	fill_agg(&f->a.write_agg);
 	for (int i = 0; i < METRICS_DEVICES_MAX; i++) {
 		snprintf(id, sizeof(id), "%064d", i);
-		assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, id, &f->a), 0);
+		assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK,
+						    id, &f->a),
+				 0);
 	}
 	f->config.properties_json = malloc(4097);
 	snprintf(f->config.properties_json, 4097, "\"%04088d\":\"12\"", 0);
@@ -498,8 +503,10 @@ static void test_add_block_again_replaces_and_removes(void **state)
 	configure(f);
 	metric_inc(&f->a.read_count);
 	metric_add(&f->b.read_count, 2);
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->a), 0);
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->b), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->a), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->b), 0);
 	metrics_remove_device(&f->metrics, &f->a); /* not there any more */
 	line = flush(f);
 	assert_int_equal(value(line, "block_x", "read_count"), 2);
@@ -507,10 +514,15 @@ static void test_add_block_again_replaces_and_removes(void **state)
 	json_decref(line);
 	for (int i = 1; i < METRICS_DEVICES_MAX; i++) {
 		snprintf(id, sizeof(id), "%d", i);
-		assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, id, &f->a), 0);
+		assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK,
+						    id, &f->a),
+				 0);
 	}
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "y", &f->a), -ENOSPC);
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->a), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "y", &f->a),
+		-ENOSPC);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "x", &f->a), 0);
 	for (int i = 0; i < METRICS_DEVICES_MAX; i++)
 		metrics_remove_device(&f->metrics, &f->a);
 	line = flush(f);
@@ -536,7 +548,8 @@ static void test_flush_while_threads_count_adds_up(void **state)
 	json_int_t devices = 0, total = 0;
 	pthread_t threads[THREADS];
 
-	assert_int_equal(metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
+	assert_int_equal(
+		metrics_add_device(&f->metrics, METRICS_BLOCK, "a", &f->a), 0);
 	configure(f);
 	for (size_t i = 0; i < THREADS; i++)
 		assert_int_equal(
