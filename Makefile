@@ -41,7 +41,7 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
 	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
 	virtio/net_frame.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
-	virtio/vsock_host.c virtio/vsock_table.c
+	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/instance.c api/logger.c api/config_file.c
@@ -50,9 +50,11 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
-	test_cpuid_x86 test_vmm
+	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
+	test_mmds test_mmds_stack
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
-FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c
+FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
+	tests/fake/frames.c
 
 
 # ------------------------------------------------------------------ building ---
@@ -87,6 +89,8 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
 $(B)/tests/unit/test_vmm: $(B)/tests/fake/machine.o
+$(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_stack $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o
+$(B)/tests/unit/test_net $(B)/tests/fuzz/fuzz_net: $(B)/tests/fake/tap.o
 $(B)/tests/unit/test_router $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
 $(UNIT_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a

@@ -98,8 +98,12 @@ void virtio_device_activate(struct virtio_device *dev)
 {
 	struct error err = {0};
 
-	if (activate_queues(dev, &err) || dev->ops->activate(dev)) {
+	if (activate_queues(dev, &err)) {
 		virtio_device_needs_reset(dev, err.text);
+		return;
+	}
+	if (dev->ops->activate(dev)) {
+		virtio_device_needs_reset(dev, "it cannot be activated");
 		return;
 	}
 	dev->active = true;

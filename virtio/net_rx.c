@@ -109,16 +109,6 @@ static void hand_over(struct net *net, uint32_t len)
 	}
 }
 
-/* A buffer that cannot even hold the header is given back empty. */
-static bool front_holds_header(struct net *net)
-{
-	if (rx_window_buffer(&net->window, 0)->len >= sizeof(struct net_header))
-		return true;
-	metric_inc(&net->metrics->rx_fails);
-	rx_window_return(&net->window, 0);
-	return false;
-}
-
 /* One frame from the tap. Its length with header, 0 when there was none. */
 static ssize_t read_frame(struct net *net)
 {
@@ -145,10 +135,8 @@ static size_t receive_frame(struct net *net)
 {
 	ssize_t n;
 
-	do {
-		if (!may_receive(net) || !have_buffers(net))
-			return 0;
-	} while (!front_holds_header(net));
+	if (!may_receive(net) || !have_buffers(net))
+		return 0;
 	n = read_frame(net);
 	if (n == 0)
 		return 0;
@@ -258,10 +246,8 @@ static bool have_room(struct net *net, size_t len)
 {
 	struct rx_window *window = &net->window;
 
-	do {
-		if (rx_window_fill(window, (uint32_t)len) || !window->count)
-			return false;
-	} while (!front_holds_header(net));
+	if (rx_window_fill(window, (uint32_t)len) || !window->count)
+		return false;
 	return (mergeable(net) ? window->bytes
 			       : rx_window_buffer(window, 0)->len) >= len;
 }
@@ -300,7 +286,8 @@ void net_rx_kicked(struct net *net)
 
 void net_rx_start(struct net *net)
 {
-	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE]);
+	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE],
+		       sizeof(struct net_header));
 	queue_kicks_disable(&net->dev.queues[NET_RX_QUEUE]);
 	net->tap_source = (struct loop_source){
 		.fd = net->tap.fd,
@@ -318,5 +305,6 @@ void net_rx_stop(struct net *net)
 	loop_remove(&net->tap_source);
 	loop_timer_cancel(&net->rx_timer);
 	net->starved = net->rx_blocked = false;
-	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE]);
+	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE],
+		       sizeof(struct net_header));
 }

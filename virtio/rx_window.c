@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <string.h>
 
-void rx_window_init(struct rx_window *window, struct queue *queue)
+void rx_window_init(struct rx_window *window, struct queue *queue,
+		    uint32_t least)
 {
 	window->queue = queue;
+	window->least = least;
 	window->first = window->count = 0;
 	window->bytes = 0;
 	window->unpublished = false;
@@ -59,7 +61,7 @@ bool rx_window_full(const struct rx_window *window)
 }
 
 /* Turns the popped chain into a buffer at the back. */
-static void take_in(struct rx_window *window)
+static int take_in(struct rx_window *window)
 {
 	struct chain *chain = &window->chain;
 	uint16_t end = iov_end(window);
@@ -70,11 +72,11 @@ static void take_in(struct rx_window *window)
 				      &window->iov[end], CHAIN_SEGMENTS_MAX,
 				      &len);
 
-	if (n <= 0 || len > UINT32_MAX - window->bytes) {
-		log_guest("receive buffer %u is not writable RAM", chain->head);
-		queue_put(window->queue, chain->head, 0);
-		window->unpublished = true;
-		return;
+	if (n <= 0 || len < window->least || len > UINT32_MAX - window->bytes) {
+		log_guest("receive buffer %u of %zu bytes is not writable RAM, "
+			  "or too short",
+			  chain->head, len);
+		return -EPROTO;
 	}
 	for (int i = 0; i < n; i++)
 		window->gpa[end + i] =
@@ -87,6 +89,7 @@ static void take_in(struct rx_window *window)
 	};
 	window->count++;
 	window->bytes += (uint32_t)len;
+	return 0;
 }
 
 int rx_window_fill(struct rx_window *window, uint32_t want)
@@ -102,7 +105,9 @@ int rx_window_fill(struct rx_window *window, uint32_t want)
 		ret = queue_pop(window->queue, &window->chain);
 		if (ret <= 0)
 			return ret;
-		take_in(window);
+		ret = take_in(window);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }

@@ -24,11 +24,12 @@
 struct rx_buffer {
 	uint16_t head;
 	uint16_t first, count; /* iovecs */
-	uint32_t len;	       /* writable bytes, at least 1 */
+	uint32_t len;	       /* writable bytes, not less than `least` */
 };
 
 struct rx_window {
 	struct queue *queue;
+	uint32_t least;	       /* bytes that every buffer must hold */
 	uint16_t first, count; /* buffers[first .. first + count) are ours */
 	uint32_t bytes;	       /* in all of them */
 	bool unpublished;      /* returned since the last publish */
@@ -38,12 +39,14 @@ struct rx_window {
 	struct chain chain;	      /* being taken in */
 };
 
-/* Forgets the buffers: before first use, and when the queue was reset. */
-void rx_window_init(struct rx_window *window, struct queue *queue);
+/* Forgets the buffers: before first use, and when the queue was reset. A driver
+ * must not post buffers that hold less than @least bytes, the device's header
+ * (5.1.6.3.1, 5.10.6.1). */
+void rx_window_init(struct rx_window *window, struct queue *queue,
+		    uint32_t least);
 
-/* Pops until there are @want bytes, or no more buffers. Buffers that are not
- * writable RAM go straight back, empty. 0, or -EPROTO when the ring is broken.
- */
+/* Pops until there are @want bytes, or no more buffers. 0, or -EPROTO when the
+ * ring is broken or a buffer is too short or not writable RAM. */
 int rx_window_fill(struct rx_window *window, uint32_t want) must_check;
 
 /* Nothing more can be popped, however many bytes are missing: the driver has

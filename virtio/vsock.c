@@ -88,30 +88,28 @@ static size_t send_stray(struct vsock *vsock)
 	return VSOCK_HEADER_LEN;
 }
 
-/* A buffer at the front that holds a header at least. False when there is none:
- * the driver will kick. */
+bool vsock_fill(struct vsock *vsock, uint32_t want)
+{
+	if (!rx_window_fill(&vsock->window, want))
+		return true;
+	metric_inc(&vsock->metrics->rx_queue_event_fails);
+	virtio_device_needs_reset(&vsock->dev, "broken receive queue");
+	return false;
+}
+
+/* A buffer at the front. False when there is none: the driver will kick. */
 static bool have_buffer(struct vsock *vsock)
 {
-	struct rx_window *window = &vsock->window;
 	struct queue *queue = &vsock->dev.queues[RX_QUEUE];
 
 	for (;;) {
-		if (rx_window_fill(window, 1)) {
-			metric_inc(&vsock->metrics->rx_queue_event_fails);
-			virtio_device_needs_reset(&vsock->dev,
-						  "broken receive queue");
+		if (!vsock_fill(vsock, 1))
 			return false;
-		}
-		if (!window->count) {
-			if (!queue_kicks_enable(queue))
-				break;
-			queue_kicks_disable(queue);
-		} else if (rx_window_buffer(window, 0)->len >=
-			   VSOCK_HEADER_LEN) {
+		if (vsock->window.count)
 			return true;
-		} else {
-			rx_window_return(window, 0);
-		}
+		if (!queue_kicks_enable(queue))
+			break;
+		queue_kicks_disable(queue);
 	}
 	vsock->starved = true;
 	return false;
@@ -338,7 +336,8 @@ static void vsock_settle(struct virtio_device *dev)
 		conn_destroy(container_of(vsock->all.next, struct conn, all));
 	vsock->stray_count = 0;
 	vsock->starved = false;
-	rx_window_init(&vsock->window, &dev->queues[RX_QUEUE]);
+	rx_window_init(&vsock->window, &dev->queues[RX_QUEUE],
+		       VSOCK_HEADER_LEN);
 	if (!dev->active)
 		return;
 	queue_kicks_disable(&dev->queues[RX_QUEUE]);
@@ -391,13 +390,14 @@ int vsock_create(struct vsock **ret_vsock, const struct vsock_config *config,
 {
 	const le64 cid = le64_make(config->guest_cid);
 	struct vsock *vsock = calloc(1, sizeof(*vsock));
-	int ret = vsock ? set_up(vsock, config, err)
-			: error_set_os(err, ENOMEM, "No memory for it:");
+	int ret;
 
+	if (!vsock)
+		return error_set_os(err, ENOMEM, "No memory for a vsock:");
+	ret = set_up(vsock, config, err);
 	if (ret) {
 		error_prefix(err, "Cannot create backend for vsock device: ");
-		if (vsock)
-			free(vsock->path);
+		free(vsock->path);
 		free(vsock);
 		return ret;
 	}

@@ -29,9 +29,6 @@
  * than this is left. */
 #define CREDIT_LOW KIB(4)
 
-/* Iovecs of one readv; a buffer of Linux is one or two. */
-#define READ_IOVS 64
-
 #define WATCH_READ (EPOLLIN | EPOLLRDHUP | EPOLLET)
 #define WATCH_BOTH (WATCH_READ | EPOLLOUT)
 
@@ -66,17 +63,6 @@ void conn_clear_deadline(struct conn *conn)
 		loop_timer_cancel(&vsock->due_timer);
 }
 
-/* Bytes the guest has room for (5.10.6.3). What it says cannot be trusted: more
- * in flight than it has room for is no room. */
-static uint32_t credit(const struct conn *conn)
-{
-	uint32_t in_flight = conn->sent - conn->guest_fwd_cnt;
-
-	return in_flight < conn->guest_buf_alloc
-		       ? conn->guest_buf_alloc - in_flight
-		       : 0;
-}
-
 void conn_finish(struct conn *conn)
 {
 	loop_remove(&conn->source);
@@ -88,9 +74,7 @@ void conn_finish(struct conn *conn)
 	conn_owe(conn, OWE_RST);
 }
 
-/* We will neither send nor take anything more; the guest answers with RST, or
- * is told after a while. */
-static void shut_down(struct conn *conn, unsigned flags)
+void conn_shut_down(struct conn *conn, unsigned flags)
 {
 	if ((conn->shutdown_flags & flags) == flags)
 		return;
@@ -305,7 +289,6 @@ void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 {
 	conn->guest_buf_alloc = packet->buf_alloc;
 	conn->guest_fwd_cnt = packet->fwd_cnt;
-	conn->credit_asked = false;
 	switch (packet->op) {
 	case VSOCK_OP_RST:
 		conn_destroy(conn);
@@ -318,7 +301,7 @@ void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 		return;
 	case VSOCK_OP_RW:
 		receive_data(conn, packet->len, chain);
-		return;
+		break;
 	case VSOCK_OP_CREDIT_REQUEST:
 		conn_owe(conn, OWE_CREDIT_UPDATE);
 		return;
@@ -331,194 +314,6 @@ void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 	}
 	if (conn->readable)
 		conn_owe(conn, 0);
-}
-
-/* ------------------------------------------------------- host to the guest */
-
-/* A packet in the front buffer, its data already in place. */
-static size_t put_packet(struct conn *conn, enum vsock_op op, uint32_t flags,
-			 uint32_t len)
-{
-	struct vsock *vsock = conn->vsock;
-	const struct vsock_packet packet = {
-		.host_port = conn->host_port,
-		.guest_port = conn->guest_port,
-		.type = VSOCK_TYPE_STREAM,
-		.op = (uint16_t)op,
-		.flags = flags,
-		.len = len,
-		.buf_alloc = VSOCK_BUF_ALLOC,
-		.fwd_cnt = conn->fwd_cnt,
-	};
-
-	vsock_put_header(vsock, &packet);
-	rx_window_return(&vsock->window, (uint32_t)VSOCK_HEADER_LEN + len);
-	/* Every header tells the credit. */
-	conn->told_fwd_cnt = conn->fwd_cnt;
-	conn->owed &= ~(unsigned)OWE_CREDIT_UPDATE;
-	return VSOCK_HEADER_LEN + len;
-}
-
-/* What each thing owed is, in the order in which it is paid. What ends our
- * sending comes after the data, which is between the two. */
-struct debt {
-	unsigned owed;
-	enum vsock_op op;
-};
-
-static const struct debt before_data[] = {
-	{OWE_REQUEST, VSOCK_OP_REQUEST},
-	{OWE_RESPONSE, VSOCK_OP_RESPONSE},
-};
-
-static const struct debt after_data[] = {
-	{OWE_CREDIT_REQUEST, VSOCK_OP_CREDIT_REQUEST},
-	{OWE_CREDIT_UPDATE, VSOCK_OP_CREDIT_UPDATE},
-	{OWE_SHUTDOWN, VSOCK_OP_SHUTDOWN},
-};
-
-/* As far as buffers go. The bytes. */
-static size_t pay(struct conn *conn, const struct debt *debts, size_t count)
-{
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (!(conn->owed & debts[i].owed) || !conn->vsock->window.count)
-			continue;
-		conn->owed &= ~debts[i].owed;
-		bytes += put_packet(conn, debts[i].op,
-				    debts[i].op == VSOCK_OP_SHUTDOWN
-					    ? conn->shutdown_flags
-					    : 0,
-				    0);
-	}
-	return bytes;
-}
-
-/* Iovecs for the data parts of the buffers in the window, up to @len bytes. */
-static int data_parts(const struct rx_window *window, size_t len,
-		      struct iovec *iov, uint32_t *ret_len)
-{
-	size_t left = len;
-	int n = 0;
-
-	for (uint16_t i = 0; i < window->count && left && n < READ_IOVS; i++) {
-		uint32_t room = rx_window_buffer(window, i)->len;
-		uint32_t part;
-		int added;
-
-		if (room <= VSOCK_HEADER_LEN)
-			break;
-		part = (uint32_t)MIN(left, room - VSOCK_HEADER_LEN);
-		part = MIN(part, (uint32_t)VSOCK_DATA_MAX);
-		added = rx_window_iov(window, i, VSOCK_HEADER_LEN, part,
-				      &iov[n], READ_IOVS - n);
-		for (int k = 0; k < added; k++)
-			left -= iov[n + k].iov_len;
-		n += added;
-	}
-	*ret_len = (uint32_t)(len - left);
-	return n;
-}
-
-/* @len bytes were read into the data parts: heads for them. */
-static void put_data(struct conn *conn, uint32_t len)
-{
-	struct rx_window *window = &conn->vsock->window;
-
-	conn->sent += len;
-	metric_add(&conn->vsock->metrics->rx_bytes_count, len);
-	while (len) {
-		uint32_t room = rx_window_buffer(window, 0)->len -
-				(uint32_t)VSOCK_HEADER_LEN;
-		uint32_t part = MIN(MIN(len, room), (uint32_t)VSOCK_DATA_MAX);
-
-		put_packet(conn, VSOCK_OP_RW, 0, part);
-		len -= part;
-	}
-}
-
-static void reached_end(struct conn *conn)
-{
-	conn->readable = false;
-	conn->eof = true;
-	shut_down(conn,
-		  conn->hung_up ? VSOCK_SHUTDOWN_BOTH : VSOCK_SHUTDOWN_SEND);
-}
-
-/* How much may be read now; asks the guest for credit if that is what lacks. */
-static uint32_t may_read(struct conn *conn)
-{
-	uint32_t len = credit(conn);
-
-	if (conn->state != CONN_OPEN || !conn->readable)
-		return 0;
-	if (len == 0 && !conn->credit_asked) {
-		conn->credit_asked = true;
-		conn_owe(conn, OWE_CREDIT_REQUEST);
-	}
-	return MIN(len, (uint32_t)VSOCK_DATA_MAX);
-}
-
-/* Moves data from the socket to the guest. The bytes. */
-static size_t transmit_data(struct conn *conn)
-{
-	struct rx_window *window = &conn->vsock->window;
-	uint32_t want = may_read(conn);
-	struct iovec iov[READ_IOVS];
-	uint32_t room = 0;
-	ssize_t n;
-	int parts;
-
-	if (!want || rx_window_fill(window, want + VSOCK_HEADER_LEN))
-		return 0;
-	parts = data_parts(window, want, iov, &room);
-	if (!parts) {
-		/* A buffer that holds no data at all is of no use. */
-		rx_window_return(window, 0);
-		return 0;
-	}
-	n = readv(conn->source.fd, iov, parts);
-	if (n > 0) {
-		put_data(conn, (uint32_t)n);
-		conn->readable = conn->read_ended || (uint32_t)n == room;
-		return (size_t)n;
-	}
-	if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		if (n < 0) {
-			metric_inc(&conn->vsock->metrics->rx_read_fails);
-			conn->hung_up = true;
-		}
-		reached_end(conn);
-	} else if (errno == EAGAIN) {
-		conn->readable = false;
-	}
-	return 0;
-}
-
-static size_t transmit_rst(struct conn *conn)
-{
-	size_t len = put_packet(conn, VSOCK_OP_RST, 0, 0);
-
-	conn_destroy(conn);
-	return len;
-}
-
-size_t conn_transmit(struct conn *conn)
-{
-	size_t bytes;
-
-	conn_list_remove(&conn->ready);
-	if (conn->owed & OWE_RST)
-		return transmit_rst(conn);
-	bytes = pay(conn, before_data, ARRAY_SIZE(before_data));
-	if (conn->vsock->window.count)
-		bytes += transmit_data(conn);
-	bytes += pay(conn, after_data, ARRAY_SIZE(after_data));
-	if (conn->owed ||
-	    (conn->state == CONN_OPEN && conn->readable && credit(conn)))
-		conn_owe(conn, 0);
-	return bytes;
 }
 
 /* -------------------------------------------------------------- life cycle */
@@ -564,7 +359,7 @@ static void serve_socket(struct conn *conn, uint32_t events)
 		return;
 	case CONN_OPEN:
 		if (conn->eof && conn->hung_up)
-			shut_down(conn, VSOCK_SHUTDOWN_BOTH);
+			conn_shut_down(conn, VSOCK_SHUTDOWN_BOTH);
 		else if (conn->readable && !conn->eof)
 			conn_owe(conn, 0);
 		if (conn->pending_len && (events & EPOLLOUT))

@@ -3,7 +3,8 @@
  * The parts of the socket device, shared by the files that make it up:
  *
  *   vsock.c        the device: queues, packets in and out, who is next
- *   vsock_conn.c   one connection: its socket, its credit, its end
+ *   vsock_conn.c   one connection: from the guest to the host, and its end
+ *   vsock_send.c   one connection: from the host to the guest
  *   vsock_host.c   the host's side: listening, CONNECT, connecting
  *   vsock_table.c  connections by port
  *
@@ -165,6 +166,10 @@ void conn_owe(struct conn *conn, unsigned what);
  * guest has been sent an RST. */
 void conn_finish(struct conn *conn);
 
+/* We will neither send nor take anything more; the guest answers with RST, or
+ * is told after a while. */
+void conn_shut_down(struct conn *conn, unsigned flags);
+
 void conn_set_deadline(struct conn *conn);
 void conn_clear_deadline(struct conn *conn);
 
@@ -175,6 +180,8 @@ void conn_timed_out(struct conn *conn);
  * readable stream of @chain. May destroy @conn. */
 void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 		  struct chain *chain);
+
+/* -------------------------------------------------------------- vsock_send */
 
 /* Tells the guest what comes next for it, with at least one buffer in the
  * window. May destroy @conn; otherwise queues it again if there is more. The
@@ -198,6 +205,10 @@ void vsock_host_connect(struct vsock *vsock, const struct vsock_packet *packet);
 
 /* An RST for a connection that does not exist. */
 void vsock_reject(struct vsock *vsock, uint32_t host_port, uint32_t guest_port);
+
+/* Takes in receive buffers for @want bytes, if there are as many. False when
+ * the queue is broken and the device needs a reset. */
+bool vsock_fill(struct vsock *vsock, uint32_t want);
 
 /* Writes the header of a packet to the guest into the front buffer. */
 void vsock_put_header(struct vsock *vsock, const struct vsock_packet *packet);

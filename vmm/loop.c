@@ -351,21 +351,24 @@ static void handle_batch(struct loop *loop)
 	loop->batch_len = loop->batch_pos = 0;
 }
 
+int loop_turn(struct loop *loop)
+{
+	int n = wait_for_events(loop);
+
+	if (n < 0 && n != -EINTR)
+		return n;
+	loop->batch_len = MAX(n, 0);
+	handle_batch(loop);
+	fire_timers(loop);
+	return 0;
+}
+
 int loop_run(struct loop *loop)
 {
 	int ret = 0;
 
-	while (!atomic_load(&loop->stopping)) {
-		int n = wait_for_events(loop);
-
-		if (n < 0 && n != -EINTR) {
-			ret = n;
-			break;
-		}
-		loop->batch_len = MAX(n, 0);
-		handle_batch(loop);
-		fire_timers(loop);
-	}
+	while (!atomic_load(&loop->stopping) && !ret)
+		ret = loop_turn(loop);
 	refuse_calls(loop);
 	return ret;
 }

@@ -78,6 +78,10 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *timer,
 		    uint64_t delay_ns);
 void loop_timer_cancel(struct loop_timer *timer);
 
+/* One round: waits for events, then serves them and the timers that are due.
+ * Returns 0 or -errno of epoll_wait. */
+int loop_turn(struct loop *loop) must_check;
+
 /* Serves events until loop_stop. Returns 0 or -errno of epoll_wait. */
 int loop_run(struct loop *loop) must_check;
 

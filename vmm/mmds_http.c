@@ -257,31 +257,38 @@ static int compare_keys(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static void write_keys(json_t *object, const char **keys, char *to)
+{
+	size_t count = 0;
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(object, key, value) keys[count++] = key;
+	qsort(keys, count, sizeof(*keys), compare_keys);
+	for (size_t i = 0; i < count; i++) {
+		value = json_object_get(object, keys[i]);
+		to += sprintf(to, "%s%s%s", i ? "\n" : "", keys[i],
+			      json_is_object(value) ? "/" : "");
+	}
+}
+
 /* Keys in order, one a line; those of objects end in a slash. NULL without
  * memory. */
 static char *list_keys(json_t *object)
 {
-	size_t count = json_object_size(object), len = 0, n = 0;
-	AUTO_FREE const char **keys = calloc(count + 1, sizeof(*keys));
+	const char **keys = calloc(json_object_size(object) + 1, sizeof(*keys));
 	const char *key;
 	json_t *value;
-	char *text, *to;
+	size_t len = 1;
+	char *text;
 
 	json_object_foreach(object, key, value) len += strlen(key) + 2;
-	text = malloc(len + 1);
-	if (!keys || !text) {
-		free(text);
-		return NULL;
-	}
-	json_object_foreach(object, key, value) keys[n++] = key;
-	qsort(keys, count, sizeof(*keys), compare_keys);
-	to = text;
-	for (size_t i = 0; i < count; i++)
-		to += sprintf(to, "%s%s%s", i ? "\n" : "", keys[i],
-			      json_is_object(json_object_get(object, keys[i]))
-				      ? "/"
-				      : "");
-	*to = '\0';
+	text = calloc(1, len);
+	if (keys && text)
+		write_keys(object, keys, text);
+	else
+		free(take_ptr(text));
+	free(keys);
 	return text;
 }
 
@@ -468,34 +475,34 @@ static void answer_request(struct mmds *mmds, const http_parser *parser,
 	}
 }
 
-/* "" or a whole line. */
-static char *header_line(const char *name, const char *value)
+/* The one header that some replies have more. */
+static void write_extra_header(const struct reply *reply, char *line,
+			       size_t size)
 {
-	char *line;
-
-	if (!value)
-		return strdup("");
-	return asprintf(&line, "%s: %s\r\n", name, value) < 0 ? NULL : line;
+	line[0] = '\0';
+	if (reply->allow)
+		snprintf(line, size, "Allow: %s\r\n", reply->allow);
+	else if (reply->ttl)
+		snprintf(line, size, "%s: %s\r\n", reply->ttl_name, reply->ttl);
 }
 
 static char *write_reply(const struct reply *reply, unsigned minor,
 			 size_t *ret_len)
 {
-	AUTO_FREE char *allow = header_line("Allow", reply->allow);
-	AUTO_FREE char *ttl = header_line(reply->ttl_name, reply->ttl);
-	char *text;
+	char extra[96], *text;
 	int len;
 
-	if (!reply->body || !allow || !ttl)
+	if (!reply->body)
 		return NULL;
+	write_extra_header(reply, extra, sizeof(extra));
 	len = asprintf(&text,
 		       "HTTP/1.%u %u \r\n"
 		       "Server: Firecracker API\r\n"
 		       "Connection: keep-alive\r\n"
-		       "%s%sContent-Type: %s\r\n"
+		       "%sContent-Type: %s\r\n"
 		       "Content-Length: %zu\r\n\r\n"
 		       "%s",
-		       minor, reply->status, allow, ttl,
+		       minor, reply->status, extra,
 		       reply->json ? "application/json" : "text/plain",
 		       strlen(reply->body), reply->body);
 	if (len < 0)

@@ -413,8 +413,7 @@ static err_t init_netif(struct netif *netif)
 	netif->mtu = 1500;
 	netif->hwaddr_len = MAC_LEN;
 	memcpy(netif->hwaddr, service_mac, MAC_LEN);
-	netif->flags =
-		NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
+	netif->flags = NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
 	netif->output = output_ip;
 	netif->linkoutput = link_output;
 	return ERR_OK;
@@ -460,6 +459,8 @@ int mmds_stack_add(struct mmds_stack *stack, struct net *net)
 	stack->ports = port;
 	netif_set_default(&port->netif);
 	netif_set_up(&port->netif);
+	/* Only now: or it would announce itself before the guest is there. */
+	port->netif.flags |= NETIF_FLAG_ETHARP;
 	net_set_service(net, &service);
 	return 0;
 }

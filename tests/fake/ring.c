@@ -31,15 +31,15 @@ void ring_destroy(struct ring *ring)
 void ring_describe(const struct ring *ring, struct queue *queue)
 {
 	queue->size = ring->size;
-	queue->desc_gpa = RING_DESC;
-	queue->driver_gpa = RING_DRIVER;
-	queue->device_gpa = RING_DEVICE;
+	queue->desc_gpa = ring->base + RING_DESC;
+	queue->driver_gpa = ring->base + RING_DRIVER;
+	queue->device_gpa = ring->base + RING_DEVICE;
 	queue->ready = true;
 }
 
 static void put(struct ring *ring, uint64_t gpa, const void *data, size_t len)
 {
-	int ret = gmem_write(ring->mem, gpa, data, len);
+	int ret = gmem_write(ring->mem, ring->base + gpa, data, len);
 
 	assert(ret == 0);
 }
@@ -54,7 +54,7 @@ static void put16(struct ring *ring, uint64_t gpa, uint16_t value)
 static uint16_t get16(const struct ring *ring, uint64_t gpa)
 {
 	le16 le = {0};
-	int ret = gmem_read(ring->mem, gpa, &le, sizeof(le));
+	int ret = gmem_read(ring->mem, ring->base + gpa, &le, sizeof(le));
 
 	assert(ret == 0);
 	return le16_get(le);
@@ -104,6 +104,15 @@ uint16_t ring_avail_event(const struct ring *ring)
 	return get16(ring, RING_DEVICE + 4 + 8 * (uint64_t)ring->size);
 }
 
+void ring_share(struct ring *ring, const struct ring *first, uint16_t n,
+		uint16_t size)
+{
+	*ring = (struct ring){
+		.mem = first->mem, .size = size, .base = n * RING_STRIDE};
+	put16(ring, RING_DEVICE + 2, 0);
+	ring_set_driver_idx(ring, 0);
+}
+
 bool ring_take(struct ring *ring, uint32_t *ret_id, uint32_t *ret_len)
 {
 	uint64_t slot = ring->device_idx % ring->size;
@@ -112,8 +121,9 @@ bool ring_take(struct ring *ring, uint32_t *ret_id, uint32_t *ret_len)
 
 	if (get16(ring, RING_DEVICE + 2) == ring->device_idx)
 		return false;
-	ret = gmem_read(ring->mem, RING_DEVICE + 4 + sizeof(used) * slot, &used,
-			sizeof(used));
+	ret = gmem_read(ring->mem,
+			ring->base + RING_DEVICE + 4 + sizeof(used) * slot,
+			&used, sizeof(used));
 	assert(ret == 0);
 	*ret_id = le32_get(used.id);
 	*ret_len = le32_get(used.len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tiny guest driver: one split virtqueue in a guest memory of its own, into
+ * A tiny guest driver: split virtqueues in a guest memory of its own, into
  * which it puts descriptors, legal and evil, and from which it takes what the
  * device gave back. All values are written as given; nothing is checked.
  */
@@ -13,7 +13,8 @@
 #define RING_DESC UINT64_C(0x1000)
 #define RING_DRIVER UINT64_C(0x2000)
 #define RING_DEVICE UINT64_C(0x3000)
-#define RING_DATA UINT64_C(0x10000) /* free for buffers */
+#define RING_STRIDE UINT64_C(0x4000) /* from one queue's areas to the next */
+#define RING_DATA UINT64_C(0x10000)  /* free for buffers */
 
 enum {
 	RING_NEXT = 1,
@@ -23,6 +24,7 @@ enum {
 
 struct ring {
 	struct gmem *mem;
+	uint64_t base; /* added to the addresses of the areas */
 	uint16_t size;
 	uint16_t driver_idx; /* next to publish */
 	uint16_t device_idx; /* next to take back */
@@ -31,6 +33,10 @@ struct ring {
 /* Makes memory and an empty ring; ring_destroy frees both. */
 int ring_create(struct ring *ring, uint16_t size) must_check;
 void ring_destroy(struct ring *ring);
+
+/* Another queue, empty, number @n of a device, in the memory of @first. */
+void ring_share(struct ring *ring, const struct ring *first, uint16_t n,
+		uint16_t size);
 
 /* Tells @queue where the areas are, as a driver would. */
 void ring_describe(const struct ring *ring, struct queue *queue);
