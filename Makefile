@@ -52,7 +52,8 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_stack
-FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image
+FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
+	fuzz_net fuzz_mmds fuzz_vsock
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c
 

@@ -31,7 +31,7 @@ int net_create(struct net **ret_net, const struct net_config *config,
 	(void)metrics;
 	if (!net)
 		return error_set_os(err, ENOMEM, "No fake interface:");
-	virtio_device_init(&net->dev, &fake_ops, 0, NULL, 0);
+	virtio_device_init(&net->dev, &fake_ops, 0, "", 0);
 	*ret_net = net;
 	return 0;
 }

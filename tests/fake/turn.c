@@ -38,6 +38,22 @@ bool turn_until(struct loop *loop, bool (*done)(void *arg), void *arg)
 	return turn(loop, done, arg, LIMIT_NS);
 }
 
+static void on_nothing(struct loop_timer *timer)
+{
+	(void)timer;
+}
+
+void turn_once(struct loop *loop)
+{
+	struct loop_timer timer = {.fn = on_nothing};
+	int ret;
+
+	loop_timer_arm(loop, &timer, 0);
+	ret = loop_turn(loop);
+	assert(ret == 0);
+	loop_timer_cancel(&timer);
+}
+
 void turn_briefly(struct loop *loop)
 {
 	(void)turn(loop, NULL, NULL, BRIEF_NS);

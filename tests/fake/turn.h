@@ -10,6 +10,9 @@
 /* Until @done(@arg), looked at every millisecond. False after five seconds. */
 bool turn_until(struct loop *loop, bool (*done)(void *arg), void *arg);
 
+/* One round, without waiting for anything. */
+void turn_once(struct loop *loop);
+
 /* Long enough for everything that is ready to be served. */
 void turn_briefly(struct loop *loop);
 

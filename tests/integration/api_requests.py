@@ -7,10 +7,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, NOT_BEFORE_START, shrink_pipe
+from rows import DESERIALIZING, check
 from tap import main, test
 
-DESERIALIZING = ("An error occurred when deserializing the json body of a "
-                 "request: ")
 BAD_VCPUS = ("The number of vCPUs must be greater than 0, less than 32 and "
              "must be 1 or an even number if SMT is enabled.")
 BAD_MEMORY = ("The memory size (MiB) is either 0, or not a multiple of the "
@@ -24,22 +23,6 @@ NOTHING_CONFIGURED = {
     "cpu-config": None, "logger": None, "machine-config": DEFAULT_MACHINE,
     "metrics": None, "mmds-config": None, "network-interfaces": [],
     "vsock": None, "entropy": None, "pmem": [], "memory-hotplug": None}
-
-
-def check(t, m, rows):
-    """Rows of (method, path, body, None for 204 or part of the fault)."""
-    for method, path, body, text in rows:
-        status, answer = m.api(method, path, body)
-        name = "%s %s %s" % (method, path, body)
-        if len(name) > 100:
-            name = name[:97] + "..."
-        name = ascii(name)[1:-1].replace("#", "")
-        if text is None:
-            good = status == 204
-        else:
-            good = status == 400 and text in answer.get("fault_message", "")
-        t.point(good, name, "%s %s\nwanted: %s" % (status, answer, text))
-    assert m.alive()
 
 
 @test

@@ -585,8 +585,8 @@ static void test_garbage_gets_an_answer(void **state)
 		"GET / HTTP/1.1\r\nNo colon\r\n\r\n",
 		"GET / HTTP/1.1\r\n: empty\r\n\r\n",
 		"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-		"GET / HTTP/1.1\r\nContent-Length: "
-		"99999999999999999999\r\n\r\n",
+		("GET / HTTP/1.1\r\nContent-Length: "
+		 "99999999999999999999\r\n\r\n"),
 		"GET / HTTP/9\r\n\r\n",
 		"GET /\x7f\x01 HTTP/1.1\r\n\r\n",
 		"\x16\x03\x01\x02\r\n\r\n",
@@ -610,8 +610,8 @@ static void test_long_parts_do_no_harm(void **state)
 		"GET /%s HTTP/1.1\r\n\r\n",
 		"GET / HTTP/1.1\r\n%s: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nX-metadata-token: %s\r\n\r\n",
-		"PUT /latest/api/token HTTP/1.1\r\n"
-		"X-metadata-token-ttl-seconds: %s\r\n\r\n",
+		("PUT /latest/api/token HTTP/1.1\r\n"
+		 "X-metadata-token-ttl-seconds: %s\r\n\r\n"),
 		"%s / HTTP/1.1\r\n\r\n",
 	};
 	struct fixture *f = *state;

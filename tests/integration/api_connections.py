@@ -1,0 +1,610 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces, sockets, metadata and limiters as a client configures them,
+before the start and after. A tiny guest at most."""
+import fcntl
+import json
+import os
+import socket
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "lib"))
+from ember import Monitor, NOT_AFTER_START, NOT_BEFORE_START, guest, run
+from network import add_tap, ip, own_network
+from rows import DESERIALIZING, check
+from tap import Skip, main, test
+
+TUNSETIFF = 0x400454ca
+TUNSETPERSIST = 0x400454cb
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 2, 0x1000, 0x4000
+OS_2 = "No such file or directory (os error 2)"
+NOT_FOUND = "Device not found"
+BAD_TAP = ("Network config error: Could not create the network device: Open "
+           "tap device failed: ")
+UNINITIALIZED = "MMDS error: The MMDS data store is not initialized."
+BUCKET = {"size": 1000, "refill_time": 100}
+FULL_BUCKET = {"size": 1000, "one_time_burst": 77, "refill_time": 100}
+LIMITER = {"bandwidth": FULL_BUCKET, "ops": BUCKET}
+
+
+def open_tap(t, name="", flags=IFF_TAP | IFF_NO_PI | IFF_VNET_HDR):
+    """A descriptor of a tap of our own."""
+    fd = os.open("/dev/net/tun", os.O_RDWR)
+    t.defer(os.close, fd)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    return fd
+
+
+def network(t, *taps):
+    """Taps in a network of this process's own."""
+    if not os.path.exists("/dev/net/tun"):
+        raise Skip("/dev/net/tun does not exist")
+    own_network()
+    for name in taps:
+        add_tap(t, name)
+
+
+def running(t, m):
+    """A guest that waits for its console."""
+    m.start(guest("echo"))
+
+
+def put_net(m, iface_id, tap, **more):
+    m.put("/network-interfaces/" + iface_id, iface_id=iface_id,
+          host_dev_name=tap, **more)
+
+
+# ------------------------------------------------------------- interfaces
+
+@test
+def interface_put(t):
+    network(t, "tap0", "tap1")
+    m = Monitor(test=t)
+    path = "/network-interfaces/eth0"
+    ok = {"iface_id": "eth0", "host_dev_name": "tap0"}
+    out_of_range = DESERIALIZING + "MTU %d is out of range [68, 65535]"
+    bad_mac = DESERIALIZING + "The provided MAC address is invalid."
+    rows = [({**ok, **more}, text) for more, text in (
+        ({}, None),
+        ({"guest_mac": "06:00:AC:10:00:02"}, None),
+        ({"guest_mac": None}, None),
+        ({"guest_mac": "06:00:ac:10:00"}, bad_mac),
+        ({"guest_mac": "06:00:ac:10:00:02:03"}, bad_mac),
+        ({"guest_mac": "6:0:ac:10:0:2"}, bad_mac),
+        ({"guest_mac": "06-00-ac-10-00-02"}, bad_mac),
+        ({"guest_mac": "06:00:ac:10:00:0g"}, bad_mac),
+        ({"guest_mac": ""}, bad_mac),
+        ({"guest_mac": 6}, DESERIALIZING),
+        ({"mtu": 68}, None),
+        ({"mtu": 65535}, None),
+        ({"mtu": None}, None),
+        ({"mtu": 67}, out_of_range % 67),
+        ({"mtu": 65536}, out_of_range % 65536),
+        ({"mtu": 0}, out_of_range % 0),
+        ({"mtu": -1}, DESERIALIZING),
+        ({"mtu": "1500"}, DESERIALIZING),
+        ({"mtu": 1500.5}, DESERIALIZING),
+        ({"rx_rate_limiter": LIMITER, "tx_rate_limiter": {}}, None),
+        ({"rx_rate_limiter": None}, None),
+        ({"tx_rate_limiter": {"bandwidth": None, "ops": None}}, None),
+        ({"tx_rate_limiter": {"bandwidth": {"size": 1}}},
+         DESERIALIZING + "missing field `refill_time`"),
+        ({"tx_rate_limiter": {"ops": {"refill_time": 1}}},
+         DESERIALIZING + "missing field `size`"),
+        ({"tx_rate_limiter": {"ops": {"size": -1, "refill_time": 1}}},
+         DESERIALIZING),
+        ({"tx_rate_limiter": {"ops": [1]}}, DESERIALIZING),
+        ({"tx_rate_limiter": 7}, DESERIALIZING),
+        ({"iface_id": "eth1"}, "The id from the path [eth0] does not match "
+         "the id from the body [eth1]!"),
+        ({"host_dev_name": "a_name_that_is_too_long"}, BAD_TAP),
+        ({"host_dev_name": ""}, BAD_TAP),
+        ({"host_dev_name": "lo"}, BAD_TAP),
+        ({"host_dev_name": "a/b"}, BAD_TAP),
+        ({"host_dev_name": 5}, DESERIALIZING),
+        ({"allow_mmds_requests": True}, DESERIALIZING + "unknown field"),
+    )]
+    rows.append(({"iface_id": "eth0"},
+                 DESERIALIZING + "missing field `host_dev_name`"))
+    rows.append(({"host_dev_name": "tap0"},
+                 DESERIALIZING + "missing field `iface_id`"))
+    rows.append((ok, None))
+    check(t, m, [("PUT", path, body, text) for body, text in rows])
+    check(t, m, [
+        ("PUT", "/network-interfaces", ok, "The ID cannot be empty."),
+        ("PUT", "/network-interfaces/a-b", ok, "API Resource IDs can only"),
+        ("PATCH", path, {"iface_id": "eth0"}, NOT_BEFORE_START),
+        ("DELETE", path, None, NOT_BEFORE_START),
+        ("GET", path, None, "Invalid request method and/or path"),
+    ])
+
+
+@test
+def interface_texts(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0", guest_mac="06:00:aa:bb:cc:dd")
+    fault = m.fault("PUT", "/network-interfaces/eth1", {
+        "iface_id": "eth1", "host_dev_name": "tap0"})
+    assert fault.startswith(BAD_TAP), fault
+    assert "Resource busy" in fault, fault
+    assert "Invalid TUN/TAP Backend provided by tap0. Check our " \
+        "documentation on setting up the network devices." in fault, fault
+    fault = m.fault("PUT", "/network-interfaces/eth1", {
+        "iface_id": "eth1", "host_dev_name": "tap9",
+        "guest_mac": "06:00:AA:BB:CC:DD"})
+    assert fault == ("Network config error: The MAC address is already in "
+                     "use: 06:00:aa:bb:cc:dd"), fault
+
+
+@test
+def interface_of_another_kind(t):
+    """A multi-queue tap, and a tun."""
+    network(t)
+    for mode in (("mode", "tap", "multi_queue"), ("mode", "tun")):
+        ip("tuntap", "add", "tap0", *mode)
+        m = Monitor(test=t)
+        fault = m.fault("PUT", "/network-interfaces/eth0", {
+            "iface_id": "eth0", "host_dev_name": "tap0"})
+        assert fault.startswith(BAD_TAP), fault
+        m.close()
+        ip("link", "delete", "tap0")
+
+
+@test
+def interface_tap_is_made(t):
+    """One that does not exist appears, and goes with the monitor."""
+    network(t)
+    m = Monitor(test=t)
+    put_net(m, "eth0", "fresh0")
+    assert "fresh0" in os.listdir("/sys/class/net") or \
+        socket.if_nametoindex("fresh0")
+    m.close()
+    assert "fresh0" not in [name for _, name in socket.if_nameindex()]
+
+
+@test
+def interface_replaced(t):
+    network(t, "tap0", "tap1")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0", guest_mac="06:00:00:00:00:01")
+    put_net(m, "eth1", "tap1")
+    put_net(m, "eth0", "tap0", mtu=1400)
+    (first, second) = m.get("/vm/config")["network-interfaces"]
+    assert first == {"iface_id": "eth0", "host_dev_name": "tap0",
+                     "guest_mac": None, "mtu": 1400, "rx_rate_limiter": None,
+                     "tx_rate_limiter": None}, first
+    assert second["iface_id"] == "eth1"
+    # One that is refused takes the old one along.
+    m.fault("PUT", "/network-interfaces/eth0", {
+        "iface_id": "eth0", "host_dev_name": "tap1"})
+    assert [net["iface_id"] for net in
+            m.get("/vm/config")["network-interfaces"]] == ["eth1"]
+    put_net(m, "eth2", "tap0", guest_mac="06:00:00:00:00:01")
+
+
+@test
+def interface_config_round_trip(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0", guest_mac="06:00:AC:10:00:02", mtu=1500,
+            rx_rate_limiter=LIMITER, tx_rate_limiter={"ops": BUCKET})
+    (net,) = m.get("/vm/config")["network-interfaces"]
+    no_burst = {**BUCKET, "one_time_burst": None}
+    assert net == {
+        "iface_id": "eth0", "host_dev_name": "tap0",
+        "guest_mac": "06:00:ac:10:00:02", "mtu": 1500,
+        "rx_rate_limiter": {"bandwidth": FULL_BUCKET, "ops": no_burst},
+        "tx_rate_limiter": {"bandwidth": None, "ops": no_burst}}, net
+
+
+@test
+def interface_from_a_descriptor(t):
+    """The monitor is given an open tap and needs no rights of its own."""
+    network(t)
+    fd = open_tap(t, "mine0")
+    tun = open_tap(t, "mine1", IFF_TAP | IFF_NO_PI)
+    other = os.open("/dev/null", os.O_RDWR)
+    t.defer(os.close, other)
+    m = Monitor(test=t, pass_fds=(fd, tun, other))
+    put_net(m, "eth0", "ignored", tap_fd=fd)
+    (net,) = m.get("/vm/config")["network-interfaces"]
+    assert net["tap_fd"] == fd, net
+    for number, text in ((other, "descriptor %d is not a tap" % other),
+                         (tun, "IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"),
+                         (9999, "descriptor 9999 is not a tap"),
+                         (-1, DESERIALIZING), ("4", DESERIALIZING),
+                         (2 ** 31, DESERIALIZING)):
+        fault = m.fault("PUT", "/network-interfaces/eth1", {
+            "iface_id": "eth1", "host_dev_name": "x", "tap_fd": number})
+        assert text in fault, fault
+
+
+@test
+def interface_after_start(t):
+    network(t, "tap0", "tap1")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0", rx_rate_limiter={"ops": BUCKET})
+    running(t, m)
+    path = "/network-interfaces/eth0"
+    patch = {"iface_id": "eth0"}
+    check(t, m, [
+        ("PATCH", path, body, text) for body, text in (
+            (patch, None),
+            ({**patch, "rx_rate_limiter": {}}, None),
+            ({**patch, "rx_rate_limiter": {"size": 1}}, DESERIALIZING),
+            ({**patch, "tx_rate_limiter": {"bandwidth": FULL_BUCKET}}, None),
+            ({**patch, "rx_rate_limiter": {
+                "bandwidth": {"size": 5, "refill_time": 5}}}, None),
+            ({**patch, "rx_rate_limiter": {
+                "ops": {"size": 0, "refill_time": 5}}}, None),
+            ({**patch, "host_dev_name": "tap1"},
+             DESERIALIZING + "unknown field"),
+            ({"iface_id": "eth1"}, "The id from the path"),
+            ({}, DESERIALIZING + "missing field `iface_id`"),
+        )])
+    check(t, m, [
+        ("PATCH", "/network-interfaces/eth1", {"iface_id": "eth1"},
+         NOT_FOUND),
+        ("PUT", "/network-interfaces/eth1",
+         {"iface_id": "eth1", "host_dev_name": "tap1"}, "PCI is not enabled"),
+        ("DELETE", path, None, "PCI is not enabled"),
+    ])
+    (net,) = m.get("/vm/config")["network-interfaces"]
+    assert net["rx_rate_limiter"] == {
+        "bandwidth": {"size": 5, "one_time_burst": None, "refill_time": 5},
+        "ops": None}, net
+    assert net["tx_rate_limiter"]["bandwidth"] == FULL_BUCKET, net
+
+
+# ------------------------------------------------------------------- vsock
+
+@test
+def vsock_put(t):
+    m = Monitor(test=t)
+    path = t.path("v")
+    ok = {"guest_cid": 3, "uds_path": path}
+    binding = ("Vsock config error: Cannot create backend for vsock device: "
+               "Error binding to the host-side Unix socket: ")
+    rows = [({**ok, **more}, text) for more, text in (
+        ({}, None),
+        ({}, None),  # the first socket makes room for the second
+        ({"guest_cid": 2 ** 32 - 2}, None),
+        ({"guest_cid": 2}, "guest_cid 2 is reserved"),
+        ({"guest_cid": 0}, "guest_cid 0 is reserved"),
+        ({"guest_cid": 2 ** 32 - 1}, "is reserved"),
+        ({"guest_cid": 2 ** 32}, DESERIALIZING),
+        ({"guest_cid": -3}, DESERIALIZING),
+        ({"guest_cid": "3"}, DESERIALIZING),
+        ({"guest_cid": None}, DESERIALIZING),
+        ({"uds_path": t.path("missing/v")}, binding + OS_2),
+        ({"uds_path": "/" + "x" * 200}, binding),
+        ({"uds_path": None}, DESERIALIZING),
+        ({"uds_path": 7}, DESERIALIZING),
+        ({"max_connections": 5}, None),
+        ({"max_connections": 2 ** 21}, DESERIALIZING),
+        ({"max_connections": -1}, DESERIALIZING),
+        ({"other": 1}, DESERIALIZING + "unknown field"),
+    )]
+    rows.append(({"guest_cid": 3},
+                 DESERIALIZING + "missing field `uds_path`"))
+    rows.append(({"uds_path": path},
+                 DESERIALIZING + "missing field `guest_cid`"))
+    check(t, m, [("PUT", "/vsock", body, text) for body, text in rows])
+    check(t, m, [
+        ("GET", "/vsock", None, "Invalid request method and/or path"),
+        ("PATCH", "/vsock", ok, "Invalid request method and/or path"),
+    ])
+
+
+@test
+def vsock_socket_in_the_way(t):
+    m = Monitor(test=t)
+    path = t.write("v", "something else")
+    fault = m.fault("PUT", "/vsock", {"guest_cid": 3, "uds_path": path})
+    assert "Address in use (os error 98)" in fault, fault
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "something else"
+    assert m.get("/vm/config")["vsock"] is None
+
+
+@test
+def vsock_replaced(t):
+    m = Monitor(test=t)
+    m.put("/vsock", guest_cid=3, uds_path=t.path("a"))
+    assert os.path.exists(t.path("a"))
+    m.put("/vsock", guest_cid=4, uds_path=t.path("b"))
+    assert not os.path.exists(t.path("a"))
+    assert m.get("/vm/config")["vsock"] == {"guest_cid": 4,
+                                            "uds_path": t.path("b")}
+
+
+@test
+def vsock_id_is_deprecated(t):
+    m = Monitor(test=t)
+    body = {"guest_cid": 3, "uds_path": t.path("v")}
+    response = m.request("PUT", "/vsock", {**body, "vsock_id": "x"})
+    assert response.status == 204
+    assert response.header(b"Deprecation") == b"true"
+    response = m.request("PUT", "/vsock", body)
+    assert response.header(b"Deprecation") is None
+    m.wait_log("PUT /vsock: vsock_id field is deprecated.")
+    m.put("/metrics", metrics_path=t.write("metrics"))
+    running(t, m)
+    with open(t.path("metrics"), encoding="ascii") as file:
+        line = json.loads(file.readline())
+    assert line["deprecated_api"]["deprecated_http_api_calls"] == 1, line
+
+
+@test
+def vsock_after_start(t):
+    m = Monitor(test=t)
+    m.put("/vsock", guest_cid=3, uds_path=t.path("v"))
+    running(t, m)
+    assert m.fault("PUT", "/vsock", {
+        "guest_cid": 3, "uds_path": t.path("w")}) == NOT_AFTER_START
+    # A guest without a driver: nobody accepts, nothing breaks.
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(t.path("v"))
+        client.sendall(b"CONNECT 5\n")
+    assert m.alive()
+
+
+# ---------------------------------------------------------------- metadata
+
+@test
+def metadata_put(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    assert m.get("/mmds") == {}
+    assert m.fault("PATCH", "/mmds", {"a": 1}) == UNINITIALIZED
+    for value in ({"b": 1, "a": {"d": None, "c": [1, "x"]}}, "text", [1, 2],
+                  7, True, {}, None):
+        status, _ = m.api("PUT", "/mmds", json.dumps(value))
+        assert status == 204, value
+        assert m.get("/mmds") == value
+    check(t, m, [
+        ("PUT", "/mmds", "{", DESERIALIZING),
+        ("PUT", "/mmds", "", "Empty PUT request."),
+        ("PATCH", "/mmds", "", "Empty PATCH request."),
+        ("PUT", "/mmds/x", {}, "Unrecognized PUT request path `x`."),
+        ("PATCH", "/mmds/x", {}, "Unrecognized PATCH request path `x`."),
+        ("GET", "/mmds/x", None, "Unrecognized GET request path `x`."),
+        ("DELETE", "/mmds", None, "Invalid request method and/or path"),
+        ("PUT", "/mmds", "[1, 2]", None),
+        ("PATCH", "/mmds", {"a": {"b": 1, "c": None}}, None),
+        ("PATCH", "/mmds", {"a": {"d": 2}}, None),
+        ("PATCH", "/mmds", {"z": 0}, None),
+    ])
+    response = m.request("GET", "/mmds")
+    assert response.body == b'{"a":{"b":1,"d":2},"z":0}', response.body
+
+
+@test
+def metadata_too_large(t):
+    m = Monitor(test=t, args=["--mmds-size-limit", "100"])
+    fits = {"a": "x" * 92}
+    assert len(json.dumps(fits, separators=(",", ":"))) == 100
+    m.put("/mmds", **fits)
+    for method in ("PUT", "PATCH"):
+        status, body = m.api(method, "/mmds", {"b": "y" * 93})
+        assert status == 413, status
+        assert body == {"fault_message": "MMDS limit exceeded error: The MMDS "
+                        "patch request doesn't fit."}, body
+        assert m.get("/mmds") == fits
+    assert m.alive()
+
+
+@test
+def metadata_is_not_logged(t):
+    m = Monitor(test=t)
+    m.put("/mmds", key="a-secret")
+    m.patch("/mmds", key="another-secret")
+    m.wait_log("Patch request")
+    assert "secret" not in m.log
+
+
+@test
+def metadata_config(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    prefix = "MMMDS config error: The "
+    not_local = prefix + "MMDS IPv4 address is not link local."
+    unknown = (prefix + "list of network interface IDs provided contains at "
+               "least one ID that does not correspond to any existing "
+               "network interface.")
+    eth0 = {"network_interfaces": ["eth0"]}
+    check(t, m, [("PUT", "/mmds/config", eth0, unknown)])
+    put_net(m, "eth0", "tap0")
+    check(t, m, [("PUT", "/mmds/config", body, text) for body, text in (
+        ({"network_interfaces": []}, prefix + "list of network interface IDs "
+         "that allow forwarding MMDS requests is empty."),
+        ({"network_interfaces": ["eth0", "eth1"]}, unknown),
+        ({}, DESERIALIZING + "missing field `network_interfaces`"),
+        ({"network_interfaces": "eth0"}, DESERIALIZING),
+        ({"network_interfaces": [1]}, DESERIALIZING),
+        ({"network_interfaces": None}, DESERIALIZING),
+        ({**eth0, "version": "V3"}, DESERIALIZING + "unknown variant `V3`"),
+        ({**eth0, "version": None}, DESERIALIZING),
+        ({**eth0, "imds_compat": None}, DESERIALIZING),
+        ({**eth0, "imds_compat": 1}, DESERIALIZING),
+        ({**eth0, "ipv4_address": "169.254.0.255"}, not_local),
+        ({**eth0, "ipv4_address": "169.254.255.0"}, not_local),
+        ({**eth0, "ipv4_address": "10.0.0.1"}, not_local),
+        ({**eth0, "ipv4_address": "169.254.1"}, DESERIALIZING),
+        ({**eth0, "ipv4_address": "::1"}, DESERIALIZING),
+        ({**eth0, "ipv4_address": 5}, DESERIALIZING),
+        ({**eth0, "other": 5}, DESERIALIZING + "unknown field"),
+        ({**eth0, "ipv4_address": "169.254.1.0"}, None),
+        ({**eth0, "ipv4_address": None}, None),
+        ({**eth0, "version": "V2", "imds_compat": True,
+          "ipv4_address": "169.254.254.255"}, None),
+    )])
+    assert m.get("/vm/config")["mmds-config"] == {
+        "version": "V2", "network_interfaces": ["eth0"],
+        "ipv4_address": "169.254.254.255", "imds_compat": True}
+    check(t, m, [("GET", "/mmds/config", None, "Unrecognized GET"),
+                 ("PATCH", "/mmds/config", eth0, "Unrecognized PATCH")])
+
+
+@test
+def metadata_version_1_is_deprecated(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0")
+    eth0 = {"network_interfaces": ["eth0"]}
+    for body, deprecated in ((eth0, b"true"),
+                             ({**eth0, "version": "V1"}, b"true"),
+                             ({**eth0, "version": "V2"}, None)):
+        response = m.request("PUT", "/mmds/config", body)
+        assert response.status == 204
+        assert response.header(b"Deprecation") == deprecated, body
+    m.wait_log("PUT /mmds/config: V1 is deprecated. Use V2 instead.")
+
+
+@test
+def metadata_after_start(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0")
+    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
+    running(t, m)
+    assert m.fault("PUT", "/mmds/config", {
+        "network_interfaces": ["eth0"]}) == NOT_AFTER_START
+    m.put("/mmds", a=1)
+    m.patch("/mmds", b=2)
+    assert m.get("/mmds") == {"a": 1, "b": 2}
+
+
+@test
+def metadata_after_start_without_config(t):
+    m = Monitor(test=t)
+    m.put("/mmds", a=1)
+    running(t, m)
+    check(t, m, [("PUT", "/mmds", {"a": 1}, UNINITIALIZED),
+                 ("PATCH", "/mmds", {"a": 1}, UNINITIALIZED),
+                 ("GET", "/mmds", None, UNINITIALIZED)])
+
+
+@test
+def metadata_from_a_file(t):
+    path = t.write("data", json.dumps({"from": "file"}))
+    m = Monitor(test=t, args=["--metadata", path])
+    assert m.get("/mmds") == {"from": "file"}
+    m.wait_log("Successfully added metadata to mmds from file")
+
+
+@test
+def metadata_file_that_is_none(t):
+    for data, limit, text in (
+            (None, [], OS_2), ("", [], ""), ("{\"a\":", [], ""),
+            (json.dumps({"a": "b" * 100}), ["--mmds-size-limit", "50"],
+             "The MMDS patch request doesn't fit.")):
+        path = t.path("none") if data is None else t.write("data", data)
+        log = t.write("log")
+        code, _, _ = run("--no-api", "--log-path", log, "--config-file",
+                         t.write("config", "{}"), "--metadata", path, *limit)
+        assert code != 0, data
+        with open(log, encoding="utf-8") as file:
+            written = file.read()
+        assert text in written and written.strip(), (data, written)
+
+
+@test
+def all_of_it_in_a_config_file(t):
+    """What GET /vm/config says can be given to another monitor."""
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0", guest_mac="06:00:ac:10:00:02", mtu=1500,
+            tx_rate_limiter=LIMITER)
+    m.put("/vsock", guest_cid=3, uds_path=t.path("v"))
+    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
+    m.put("/boot-source", kernel_image_path=guest("echo"))
+    config = m.get("/vm/config")
+    m.close()
+    os.unlink(t.path("v"))
+    path = t.write("config", json.dumps(config))
+    again = Monitor(test=t, args=["--config-file", path])
+    assert again.get("/")["state"] == "Running"
+    assert again.get("/vm/config") == config
+
+
+@test
+def broken_sections_of_a_config_file(t):
+    network(t, "tap0")
+    base = {"boot-source": {"kernel_image_path": guest("echo")}, "drives": []}
+    net = {"iface_id": "a", "host_dev_name": "tap0"}
+    for section, text in (
+            ({"network-interfaces": [{**net, "mtu": 5}]}, "MTU 5 is out of"),
+            ({"network-interfaces": {}}, ""),
+            ({"network-interfaces": [{**net, "host_dev_name": "lo"}]},
+             "Open tap device failed"),
+            ({"vsock": {"guest_cid": 2, "uds_path": "v"}}, "is reserved"),
+            ({"vsock": {"guest_cid": 3}}, "missing field `uds_path`"),
+            ({"vsock": []}, ""),
+            ({"mmds-config": {"network_interfaces": ["b"]}},
+             "does not correspond to any existing"),
+            ({"mmds-config": {"network_interfaces": []}}, "is empty")):
+        log = t.write("log")
+        code, _, _ = run("--no-api", "--log-path", log, "--config-file",
+                         t.write("config", json.dumps({**base, **section})))
+        with open(log, encoding="utf-8") as file:
+            written = file.read()
+        assert code == 1, (section, code)
+        assert text in written, (section, written)
+
+
+# ----------------------------------------------------------------- limiters
+
+@test
+def drive_limiters(t):
+    m = Monitor(test=t)
+    disk = t.write("disk", bytes(4096))
+    drive = {"drive_id": "a", "path_on_host": disk, "is_root_device": False}
+    check(t, m, [("PUT", "/drives/a", {**drive, "rate_limiter": limiter},
+                  text) for limiter, text in (
+        ({}, None),
+        (None, None),
+        (LIMITER, None),
+        ({"bandwidth": {"size": 0, "refill_time": 0}}, None),
+        ({"bandwidth": {**BUCKET, "x": 1}}, None),
+        ({"bytes": BUCKET}, DESERIALIZING),
+        ({"ops": {"size": 1}}, DESERIALIZING),
+        ({"ops": {"size": 1.5, "refill_time": 1}}, DESERIALIZING),
+        ({"ops": BUCKET}, None))])
+    running(t, m)
+    patch = {"drive_id": "a"}
+    check(t, m, [("PATCH", "/drives/a", {**patch, "rate_limiter": limiter},
+                  text) for limiter, text in (
+        ({}, None),
+        ({"bandwidth": FULL_BUCKET}, None),
+        ({"ops": {"size": 0, "refill_time": 0}}, None),
+        ({"ops": 1}, DESERIALIZING))])
+    (config,) = m.get("/vm/config")["drives"]
+    assert config["rate_limiter"] == {"bandwidth": FULL_BUCKET,
+                                      "ops": None}, config
+
+
+@test
+def metrics_have_the_devices(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    m.put("/metrics", metrics_path=t.write("metrics"))
+    put_net(m, "eth0", "tap0")
+    m.put("/vsock", guest_cid=3, uds_path=t.path("v"))
+    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
+    running(t, m)
+    with open(t.path("metrics"), encoding="ascii") as file:
+        line = json.loads(file.readline())
+    assert set(line["net"]) == set(line["net_eth0"]), line
+    for section in ("net", "net_eth0", "vsock", "mmds"):
+        for name, value in line[section].items():
+            bad = any(word in name for word in ("fail", "err"))
+            assert not bad or value == 0, (section, name, value)
+    calls = line["put_api_requests"]
+    assert calls["network_count"] == calls["vsock_count"] == 1, calls
+
+
+if __name__ == "__main__":
+    main()
