@@ -1096,7 +1096,7 @@ static void test_create_refuses_what_cannot_be(void **state)
 		const char *text;
 	} cases[] = {
 		{{.guest_cid = CID, .uds_path = f->path},
-		 "Address already in use (os error 98)"},
+		 "Address in use (os error 98)"},
 		{{.guest_cid = CID, .uds_path = missing},
 		 "No such file or directory (os error 2)"},
 		{{.guest_cid = CID, .uds_path = endless}, "Filename too long"},
