@@ -39,7 +39,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
 	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
-	virtio/net_frame.c virtio/net.c virtio/net_rx.c \
+	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \

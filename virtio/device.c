@@ -132,6 +132,14 @@ void virtio_device_settle(struct virtio_device *dev)
 		dev->ops->settle(dev);
 }
 
+void virtio_device_hold(struct virtio_device *dev, bool on)
+{
+	pthread_mutex_lock(&dev->lock);
+	if (dev->active && dev->ops->hold)
+		dev->ops->hold(dev, on);
+	pthread_mutex_unlock(&dev->lock);
+}
+
 bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
 {
 	virtio_device_settle(dev);

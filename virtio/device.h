@@ -65,6 +65,9 @@ struct virtio_device_ops { /* always static const */
 	/* NULL: config space is read-only to the driver. */
 	void (*config_write)(struct virtio_device *dev, size_t off,
 			     const uint8_t *data, size_t len);
+	/* The machine pauses or goes on, with nothing that runs for the
+	 * device outside of the loop while it is paused. May be NULL. */
+	void (*hold)(struct virtio_device *dev, bool on);
 	/* Forget everything the driver set up; queues are reset afterwards. */
 	void (*reset)(struct virtio_device *dev);
 	/* Releases the instance; it is never activated here. */
@@ -89,8 +92,14 @@ struct virtio_device {
 
 	struct queue queues[VIRTIO_QUEUES_MAX];
 
+	/* Where kicks arrive; the transport's, NULL without one. */
+	struct loop_source *kicks[VIRTIO_QUEUES_MAX];
+
 	pthread_mutex_t irq_lock;
 	_Atomic uint32_t interrupt_status; /* the line is up while not 0 */
+	/* Reads as set besides: of a device whose interrupts are made by
+	 * someone else, through irq.fd. */
+	_Atomic uint32_t interrupt_always;
 	struct irq_line irq;
 };
 
@@ -119,6 +128,9 @@ void virtio_device_reset(struct virtio_device *dev);
 /* Lock held, loop thread. Runs ops->settle if it is due: the first thing to do
  * in any handler of a device's own sources and timers. */
 void virtio_device_settle(struct virtio_device *dev);
+
+/* Takes the lock. The machine is paused (@on), or about to go on. */
+void virtio_device_hold(struct virtio_device *dev, bool on);
 
 /* Lock held, loop thread. Settles, then runs ops->queue_event when @q exists
  * and the device is active; otherwise nothing. True: call again soon. */

@@ -356,7 +356,8 @@ static uint32_t read_register(struct virtio_mmio *mmio, uint64_t off)
 	uint32_t value;
 
 	if (off == REG_INTERRUPT_STATUS)
-		return atomic_load(&mmio->dev->interrupt_status);
+		return atomic_load(&mmio->dev->interrupt_status) |
+		       atomic_load(&mmio->dev->interrupt_always);
 	if (!reg->read) {
 		refuse(mmio, "read", off, 4);
 		return 0;
@@ -482,6 +483,7 @@ static int attach_kick(struct kick *kick, struct kvm *kvm, struct loop *loop,
 	ret = loop_add(loop, &kick->source);
 	if (ret)
 		return error_set_os(err, -ret, "Could not watch a queue:");
+	kick->mmio->dev->kicks[kick->queue] = &kick->source;
 	return 0;
 }
 
@@ -518,6 +520,7 @@ void virtio_mmio_destroy(struct virtio_mmio *mmio)
 		close_fd(&mmio->kicks[q].source.fd);
 	}
 	irq_line_close(&mmio->dev->irq);
+	memset(mmio->dev->kicks, 0, sizeof(mmio->dev->kicks));
 	reset(mmio);
 	virtio_device_settle(mmio->dev);
 	mmio->dev->mem = NULL;

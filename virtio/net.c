@@ -13,10 +13,17 @@ static struct net *to_net(struct virtio_device *dev)
 	return container_of(dev, struct net, dev);
 }
 
+bool net_has_vhost(const struct net *net)
+{
+	return net->vhost.fd >= 0;
+}
+
 static bool net_queue_event(struct virtio_device *dev, uint16_t q)
 {
 	struct net *net = to_net(dev);
 
+	if (net_has_vhost(net))
+		return false;
 	if (q == NET_TX_QUEUE)
 		return net_tx_kicked(net);
 	net_rx_kicked(net);
@@ -24,6 +31,14 @@ static bool net_queue_event(struct virtio_device *dev, uint16_t q)
 }
 
 /* -------------------------------------------------------------- life cycle */
+
+/* Interrupts come from vhost from now on: all that can be said is that there
+ * may be something in the queues. */
+static int start_vhost(struct net *net)
+{
+	atomic_store(&net->dev.interrupt_always, VIRTIO_INTERRUPT_QUEUE);
+	return vhost_net_start(&net->vhost, &net->dev, net->tap.fd);
+}
 
 /* What the guest takes is what the tap may send it (5.1.3.1 has the rules that
  * the first bit is needed for the others). */
@@ -52,23 +67,57 @@ static int net_activate(struct virtio_device *dev)
 	struct net *net = to_net(dev);
 	int ret = tap_set_offloads(&net->tap, tap_offloads(net));
 
+	if (!ret && net_has_vhost(net))
+		ret = start_vhost(net);
 	if (ret) {
 		metric_inc(&net->metrics->activate_fails);
-		log_error("net: tap %s takes no offloads: %s (os error %d)",
+		log_error("net: tap %s cannot be used: %s (os error %d)",
 			  net->tap.name, os_error_text(-ret), -ret);
 	}
 	return ret;
 }
 
+/* The loop's part is net_settle; vhost must be gone before the driver goes on.
+ */
 static void net_reset(struct virtio_device *dev)
 {
-	(void)dev; /* see net_settle */
+	struct net *net = to_net(dev);
+
+	vhost_net_stop(&net->vhost, dev);
+	atomic_store(&dev->interrupt_always, 0);
+}
+
+static void net_hold(struct virtio_device *dev, bool on)
+{
+	struct net *net = to_net(dev);
+
+	if (!net_has_vhost(net))
+		return;
+	if (on)
+		vhost_net_stop(&net->vhost, dev);
+	else if (start_vhost(net))
+		virtio_device_needs_reset(dev, "vhost does not go on");
+}
+
+/* Kicks to transmit are between KVM and vhost. Those of the other queue are
+ * heard here too: through them the loop learns of a reset. */
+static void settle_vhost(struct net *net)
+{
+	struct loop_source *kick = net->dev.kicks[NET_TX_QUEUE];
+	uint32_t events = net->dev.active ? 0 : EPOLLIN | EPOLLET;
+
+	if (kick && loop_modify(kick, events))
+		log_error("net: cannot change who hears kicks");
 }
 
 static void net_settle(struct virtio_device *dev)
 {
 	struct net *net = to_net(dev);
 
+	if (net_has_vhost(net)) {
+		settle_vhost(net);
+		return;
+	}
 	net_rx_stop(net);
 	net_tx_stop(net);
 	if (dev->active)
@@ -79,6 +128,7 @@ static void net_destroy(struct virtio_device *dev)
 {
 	struct net *net = to_net(dev);
 
+	vhost_net_close(&net->vhost);
 	tap_close(&net->tap);
 	free(net);
 }
@@ -90,6 +140,7 @@ static const struct virtio_device_ops net_ops = {
 	.activate = net_activate,
 	.settle = net_settle,
 	.queue_event = net_queue_event,
+	.hold = net_hold,
 	.reset = net_reset,
 	.destroy = net_destroy,
 };
@@ -126,6 +177,23 @@ static void init_device(struct net *net, const struct net_config *config)
 			   sizeof(space));
 }
 
+/* The tap, and vhost if it was asked for. */
+static int open_backend(struct net *net, const struct net_config *config,
+			struct error *err)
+{
+	int ret = config->has_tap_fd
+			  ? tap_adopt(&net->tap, (int)config->tap_fd, err)
+			  : tap_open(&net->tap, config->host_dev_name, err);
+
+	if (ret || !config->vhost)
+		return ret;
+	if (config->has_rx_rate_limiter || config->has_tx_rate_limiter)
+		return error_set(err, EINVAL,
+				 "vhost knows no rate limiters: an interface "
+				 "has either");
+	return vhost_net_open(&net->vhost, err);
+}
+
 int net_create(struct net **ret_net, const struct net_config *config,
 	       struct net_metrics *metrics, struct error *err)
 {
@@ -136,13 +204,12 @@ int net_create(struct net **ret_net, const struct net_config *config,
 	if (!net)
 		return error_set_os(err, ENOMEM,
 				    "Could not create the network device:");
-	net->tap.fd = -1;
+	net->tap.fd = net->vhost.fd = -1;
 	net->metrics = metrics;
-	ret = config->has_tap_fd
-		      ? tap_adopt(&net->tap, (int)config->tap_fd, err)
-		      : tap_open(&net->tap, config->host_dev_name, err);
+	ret = open_backend(net, config, err);
 	if (ret) {
 		error_prefix(err, "Could not create the network device: ");
+		tap_close(&net->tap);
 		free(net);
 		return ret;
 	}

@@ -39,6 +39,9 @@ struct virtio_device *net_virtio(struct net *net);
 /* The tap's name. */
 const char *net_tap_name(const struct net *net);
 
+/* The kernel serves the queues: limits and services are not possible. */
+bool net_has_vhost(const struct net *net);
+
 /* PATCH of the limiters; NULL leaves one alone. Loop thread, takes the lock. */
 void net_update_limiters(struct net *net, const struct rate_limiter_update *rx,
 			 const struct rate_limiter_update *tx);

@@ -15,6 +15,7 @@
 #include "virtio/net_frame.h"
 #include "virtio/rx_window.h"
 #include "virtio/tap.h"
+#include "virtio/vhost_net.h"
 #include "vmm/ratelimit.h"
 
 enum {
@@ -31,6 +32,7 @@ struct net {
 	struct virtio_device dev;
 	struct net_metrics *metrics;
 	struct tap tap;
+	struct vhost_net vhost; /* open: it does the work, not the loop */
 	bool has_mac;
 	uint8_t mac[MAC_LEN];
 	struct net_service service; /* wants: NULL when there is none */

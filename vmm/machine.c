@@ -409,6 +409,12 @@ static void mark_clock_stopped(struct machine *machine)
 			metric_inc(&machine->vcpu_metrics->kvmclock_ctrl_fails);
 }
 
+static void hold_devices(struct machine *machine, bool on)
+{
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		virtio_device_hold(virtio_mmio_device(machine->virtio[i]), on);
+}
+
 int machine_pause(struct machine *machine, struct error *err)
 {
 	for (size_t i = 0; i < machine->vcpu_count; i++)
@@ -423,11 +429,13 @@ int machine_pause(struct machine *machine, struct error *err)
 	}
 	mark_clock_stopped(machine);
 	loop_enable_devices(machine->loop, false);
+	hold_devices(machine, true);
 	return 0;
 }
 
 void machine_resume(struct machine *machine)
 {
+	hold_devices(machine, false);
 	loop_enable_devices(machine->loop, true);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		vcpu_resume(machine->vcpus[i]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/mmds.h"
 
+#include "virtio/net.h"
 #include "vmm/mmds_stack.h"
 #include "vmm/mmds_token.h"
 #include "vmm/nets.h"
@@ -149,6 +150,23 @@ static int check(const struct mmds_config *config, const struct nets *nets,
 	return 0;
 }
 
+/* Frames of an interface with vhost don't pass through here. */
+static int check_frames_seen(const struct mmds_config *config,
+			     const struct nets *nets, struct error *err)
+{
+	for (size_t i = 0; i < config->interface_count; i++) {
+		const struct net *net = nets_find(nets, config->interfaces[i]);
+
+		if (net && net_has_vhost(net))
+			return error_set(err, EINVAL,
+					 "The interface %s has vhost, which "
+					 "the metadata service cannot be "
+					 "combined with.",
+					 config->interfaces[i]);
+	}
+	return 0;
+}
+
 int mmds_configure(struct mmds *mmds, struct mmds_config *config,
 		   const struct nets *nets, struct error *err)
 {
@@ -157,6 +175,8 @@ int mmds_configure(struct mmds *mmds, struct mmds_config *config,
 	if (!config->has_ipv4_address)
 		config->ipv4_address = ADDRESS_DEFAULT;
 	ret = check(config, nets, err);
+	if (!ret)
+		ret = check_frames_seen(config, nets, err);
 	if (ret)
 		return ret;
 	mmds_config_release(&mmds->config);
@@ -173,6 +193,9 @@ int mmds_start(struct mmds *mmds, struct loop *loop, const struct nets *nets,
 
 	if (!mmds->configured)
 		return 0;
+	ret = check_frames_seen(&mmds->config, nets, err);
+	if (ret)
+		return ret;
 	ret = mmds_stack_create(&mmds->stack, mmds, loop,
 				mmds->config.ipv4_address);
 	for (size_t i = 0; i < mmds->config.interface_count && !ret; i++) {

@@ -149,6 +149,11 @@ int nets_update(struct nets *nets, const struct net_update *update,
 				 "Unable to update the network device: Failed "
 				 "perform action on device: Device not found");
 	interface = nets->list[slot];
+	if (net_has_vhost(interface->net) &&
+	    (update->has_rx_rate_limiter || update->has_tx_rate_limiter))
+		return error_set(err, EINVAL,
+				 "Unable to update the network device: vhost "
+				 "knows no rate limiters");
 	net_update_limiters(
 		interface->net,
 		update->has_rx_rate_limiter ? &update->rx_rate_limiter : NULL,
@@ -188,4 +193,17 @@ struct net *nets_find(const struct nets *nets, const char *iface_id)
 	size_t slot = find(nets, iface_id);
 
 	return slot < nets->count ? nets->list[slot]->net : NULL;
+}
+
+/* What the kernel writes for a vhost interface is in no dirty bitmap. */
+int nets_check(const struct nets *nets, const struct machine_config *machine,
+	       struct error *err)
+{
+	for (size_t i = 0; i < nets->count; i++)
+		if (nets->list[i]->config.vhost && machine->track_dirty_pages)
+			return error_set(err, EINVAL,
+					 "track_dirty_pages cannot be combined "
+					 "with the vhost of interface %s.",
+					 nets->list[i]->config.iface_id);
+	return 0;
 }

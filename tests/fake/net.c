@@ -47,6 +47,12 @@ const char *net_tap_name(const struct net *net)
 	return "fake";
 }
 
+bool net_has_vhost(const struct net *net)
+{
+	(void)net;
+	return false;
+}
+
 void net_update_limiters(struct net *net, const struct rate_limiter_update *rx,
 			 const struct rate_limiter_update *tx)
 {

@@ -222,6 +222,35 @@ def interface_from_a_descriptor(t):
 
 
 @test
+def interface_with_vhost(t):
+    network(t, "tap0")
+    m = Monitor(test=t)
+    path = "/network-interfaces/eth0"
+    body = {"iface_id": "eth0", "host_dev_name": "tap0", "vhost": True}
+    prefix = "Network config error: Could not create the network device: "
+    exists = os.path.exists("/dev/vhost-net")
+    check(t, m, [
+        ("PUT", path, {**body, "vhost": "yes"}, DESERIALIZING),
+        ("PUT", path, {**body, "rx_rate_limiter": LIMITER},
+         prefix + "vhost knows no rate limiters: an interface has either"),
+        ("PUT", path, {**body, "vhost": False}, None),
+        ("PUT", path, body, None if exists else prefix + "vhost was asked "
+         "for, but /dev/vhost-net cannot be opened: " + OS_2),
+    ])
+    if not exists:
+        return
+    assert m.get("/vm/config")["network-interfaces"][0]["vhost"] is True
+    check(t, m, [("PUT", "/mmds/config", {"network_interfaces": ["eth0"]},
+                  "The interface eth0 has vhost, which the metadata service "
+                  "cannot be combined with.")])
+    m.put("/machine-config", vcpu_count=1, mem_size_mib=128,
+          track_dirty_pages=True)
+    m.put("/boot-source", kernel_image_path=guest("echo"))
+    assert "track_dirty_pages cannot be combined" in m.fault(
+        "PUT", "/actions", {"action_type": "InstanceStart"})
+
+
+@test
 def interface_after_start(t):
     network(t, "tap0", "tap1")
     m = Monitor(test=t)

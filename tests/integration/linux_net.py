@@ -16,13 +16,14 @@ import time  # noqa: E402
 
 import network  # noqa: E402
 from linuxguest import BOOT_SECONDS, Guest, tools  # noqa: E402
-from tap import SLOW, main, test  # noqa: E402
+from tap import SLOW, Skip, main, test  # noqa: E402
 
 MAC = "06:00:ac:10:00:02"
 HOST, GUEST = "172.16.0.1", "172.16.0.2"
 UP = ("ip link set lo up; ip link set eth0 up; "
       "ip address add %s/24 dev eth0" % GUEST)
 SECONDS = 10
+VIRTIO_NET = 1  # behind the disk with the tools
 
 
 def start(t, configure=None, with_tools=False, **interface):
@@ -143,14 +144,60 @@ def longest_frame(name):
     return result
 
 
-DROPPED = ("cd /sys/class/net/%s/statistics; echo "
-           "$(cat rx_dropped tx_dropped rx_errors tx_errors)")
+LOSSES = ("cd /sys/class/net/eth0/statistics; "
+          "echo $(cat rx_dropped tx_dropped rx_errors tx_errors)")
 
 
-def dropped(name):
-    """Frames lost by an interface of the host, in four ways."""
-    return subprocess.run(["sh", "-c", DROPPED % name], check=True,
-                          capture_output=True, text=True).stdout.strip()
+def host_losses(name):
+    """The same for an interface of the host. Its sysfs may show another
+    network namespace's."""
+    done = subprocess.run(["ip", "-s", "-j", "link", "show", name],
+                          check=True, capture_output=True)
+    (link,) = json.loads(done.stdout)
+    stats = link["stats64"]
+    return " ".join(str(stats[way][what]) for what in ("dropped", "errors")
+                    for way in ("rx", "tx"))
+
+
+@test
+def vhost(t):
+    """The kernel moves the frames; the monitor only stands by."""
+    if not os.path.exists("/dev/vhost-net"):
+        raise Skip("/dev/vhost-net does not exist")
+    path, configure = with_metrics(t)
+    guest = start(t, configure, with_tools=True, vhost=True)
+    guest.metrics = path
+    prefix = guest.enter_tools()
+    guest.run("ping -c 3 -W %d %s" % (int(SLOW) + 1, HOST))
+    sent = iperf(guest, prefix, seconds=3)
+    got = iperf(guest, prefix, reverse=True, seconds=3)
+    t.point(sent["sum_received"]["bytes"] > 1 << 20 and
+            got["sum_received"]["bytes"] > 1 << 20, "TCP both ways",
+            "%.0f MB, %.0f MB" % (sent["sum_received"]["bytes"] / 1e6,
+                                  got["sum_received"]["bytes"] / 1e6))
+    seen = flush(guest)
+    t.point(seen["tx_packets_count"] == 0 and seen["rx_packets_count"] == 0,
+            "no frame passes through the monitor", str(seen))
+    # A machine that is paused is not written to.
+    guest.monitor.patch("/vm", state="Paused")
+    ping = ["ping", "-c", "2", "-W", "2", GUEST]
+    t.point(subprocess.run(ping, stdout=subprocess.DEVNULL).returncode != 0,
+            "a paused guest does not answer")
+    guest.monitor.patch("/vm", state="Resumed")
+    t.point(subprocess.run(ping, stdout=subprocess.DEVNULL).returncode == 0,
+            "and answers when it goes on")
+    fault = guest.monitor.fault("PATCH", "/network-interfaces/eth0", {
+        "iface_id": "eth0", "tx_rate_limiter": {
+            "ops": {"size": 1, "refill_time": 1}}})
+    t.point("vhost knows no rate limiters" in fault, "no limits", fault)
+    # The driver leaves and comes back.
+    guest.run("echo virtio%d > /sys/bus/virtio/drivers/virtio_net/unbind" %
+              VIRTIO_NET)
+    guest.run("echo virtio%d > /sys/bus/virtio/drivers/virtio_net/bind" %
+              VIRTIO_NET)
+    guest.sh(UP)
+    guest.run("ping -c 3 -W %d %s" % (int(SLOW) + 1, HOST))
+    t.point(True, "the driver comes back")
 
 
 @test
@@ -173,7 +220,7 @@ def tcp_both_ways_with_offloads(t):
                 sent["sum_received"]["bytes"] / 1e6))
     t.point(got["sum_received"]["bytes"] > 0, "the guest receives",
             "%.0f MB" % (got["sum_received"]["bytes"] / 1e6))
-    lost = dropped("tap0"), guest.sh(DROPPED % "eth0")
+    lost = host_losses("tap0"), guest.sh(LOSSES)
     t.point(lost == ("0 0 0 0", "0 0 0 0"),
             "no frame is lost on either side", str(lost))
     counts = flush(guest)
