@@ -16,6 +16,10 @@
 	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_EVENT_IDX) |                   \
 	 BIT(VIRTIO_NET_F_MRG_RXBUF))
 
+#define MEMORY_TABLE_MAX                                                       \
+	(sizeof(struct vhost_memory) +                                         \
+	 GMEM_REGIONS_MAX * sizeof(struct vhost_memory_region))
+
 int vhost_net_open(struct vhost_net *vhost, struct error *err)
 {
 	AUTO_CLOSE int fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
@@ -45,21 +49,20 @@ void vhost_net_close(struct vhost_net *vhost)
 
 static int set_memory(const struct vhost_net *vhost, const struct gmem *mem)
 {
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region regions[GMEM_REGIONS_MAX];
-	} table = {.head.nregions = (uint32_t)gmem_region_count(mem)};
+	_Alignas(struct vhost_memory) uint8_t space[MEMORY_TABLE_MAX] = {0};
+	struct vhost_memory *table = (struct vhost_memory *)(void *)space;
 
-	for (size_t i = 0; i < table.head.nregions; i++) {
+	table->nregions = (uint32_t)gmem_region_count(mem);
+	for (size_t i = 0; i < table->nregions; i++) {
 		const struct gmem_region *region = gmem_region(mem, i);
 
-		table.regions[i] = (struct vhost_memory_region){
+		table->regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = region->gpa,
 			.memory_size = region->len,
 			.userspace_addr = (uintptr_t)region->hva,
 		};
 	}
-	return ioctl(vhost->fd, VHOST_SET_MEM_TABLE, &table) ? -errno : 0;
+	return ioctl(vhost->fd, VHOST_SET_MEM_TABLE, table) ? -errno : 0;
 }
 
 static int set_queue(const struct vhost_net *vhost,

@@ -14,7 +14,7 @@ say "packages"
 make --no-print-directory deps
 
 say "building ember"
-make --no-print-directory all
+make --no-print-directory all build/tests/guests/agent
 ls -l build/ember
 
 say "kernel and root file system (fetched and made once, then cached)"
@@ -23,8 +23,11 @@ image=$(echo "$assets" | sed -n 's/^bzImage=//p')
 files=$(dirname "$image")
 echo "$image"
 
-say "where can a Linux guest run?"
 mkdir -p build/demo build/tests/lab
+python3 tests/lab/cpio.py "$files/initrd" build/tests/guests/agent bin/agent \
+	>build/demo/initrd
+
+say "where can a Linux guest run?"
 cc -O2 -o build/tests/lab/probe tests/lab/probe.c
 us=$(build/tests/lab/probe) || us=
 case ${TEST_KVM:-} in
@@ -42,6 +45,7 @@ if [ "$where" = native ]; then
 	say "running on /dev/kvm"
 	rm -rf build/demo/run
 	mkdir build/demo/run
+	cp build/demo/initrd tests/demo/call.py build/demo/run/
 	ASSETS=$files EMBER=$PWD/build/ember \
 		unshare --pid --fork --kill-child --mount-proc \
 		sh tests/demo/guest.sh build/demo/run
@@ -49,7 +53,8 @@ else
 	say "running in the lab: everything takes about ten times as long"
 	rm -rf build/demo/job
 	mkdir build/demo/job
-	cp build/ember tests/demo/guest.sh build/demo/job/
+	cp build/ember build/demo/initrd tests/demo/guest.sh tests/demo/call.py \
+		build/demo/job/
 	python3 tests/lab/lab.py run --job build/demo/job --timeout 300 \
 		--env ASSETS=/assets --env EMBER=/job/ember \
 		sh guest.sh /job

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # guest.sh DIR: the part of the demo that runs where KVM is. $ASSETS has kernel,
-# initramfs and root file system, $EMBER is the monitor.
+# root file system, DIR an initramfs with a function to call, $EMBER is the monitor.
 set -eu
 cd "$1"
 socket=$PWD/api.sock
@@ -65,8 +65,9 @@ while [ ! -S "$socket" ]; do sleep 0.02; done
 say "configuring the microVM"
 api GET /
 api PUT /machine-config '{"vcpu_count":1,"mem_size_mib":128}'
-api PUT /boot-source "{\"kernel_image_path\":\"$ASSETS/bzImage\",\"initrd_path\":\"$ASSETS/initrd\",\"boot_args\":\"console=ttyS0 panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd\"}"
+api PUT /boot-source "{\"kernel_image_path\":\"$ASSETS/bzImage\",\"initrd_path\":\"initrd\",\"boot_args\":\"console=ttyS0 panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd\"}"
 api PUT /drives/disk '{"drive_id":"disk","path_on_host":"disk.ext4","is_root_device":false}'
+api PUT /vsock '{"guest_cid":3,"uds_path":"v.sock"}'
 api PUT /actions '{"action_type":"InstanceStart"}'
 
 say "the guest's console"
@@ -80,6 +81,10 @@ guest "cat /proc/cpuinfo | grep 'model name'; grep MemTotal /proc/meminfo"
 guest "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && ls /mnt"
 guest "dd if=/dev/urandom of=/mnt/blob bs=64k count=16 2>/dev/null; sync; sha256sum /mnt/blob; umount /mnt"
 api GET /
+
+say "calling a function of the guest over vsock"
+guest "agent function 5000 >/dev/null & sleep 1"
+python3 call.py v.sock 5000 50 "hello, guest"
 
 say "powering the guest off"
 printf 'poweroff\n' >&3

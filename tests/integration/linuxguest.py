@@ -18,7 +18,7 @@ from ember import GUESTS, ROOT, Monitor
 from tap import SLOW, Skip
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "lab"))
-from cpio import Cpio  # noqa: E402
+from cpio import with_program  # noqa: E402
 
 BOOT_SECONDS = 6 * SLOW
 EXIT_SECONDS = 5 * SLOW
@@ -73,13 +73,8 @@ def tools():
 
 def with_agent(t, initrd):
     """A copy of an initramfs that has the agent in it."""
-    archive = Cpio()
-    with open(agent(), "rb") as source:
-        archive.file("bin/agent", source.read(), 0o755)
-    with open(asset(initrd), "rb") as source:
-        data = source.read()
-    data += bytes(-len(data) % 4)
-    return t.write("initrd", data + archive.bytes())
+    return t.write("initrd", with_program(asset(initrd), agent(),
+                                          "bin/agent"))
 
 
 class Guest:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A writer of "newc" cpio archives, the format of an initramfs. It needs no
 root for device nodes and gives the same bytes for the same input, which the
-counted lab relies on."""
+counted lab relies on.
+
+cpio.py INITRD FILE NAME > OUT: the initramfs with one more program in it."""
 
 import os
 import stat
+import sys
 
 ALIGN = 4
 TRAILER = "TRAILER!!!"
@@ -77,3 +80,18 @@ class Cpio:
     def bytes(self):
         self._entry(TRAILER, 0)
         return b"".join(self.parts)
+
+
+def with_program(initrd, program, name):
+    """The bytes of an initramfs file, followed by an archive with a program:
+    the kernel unpacks one after the other."""
+    archive = Cpio()
+    with open(program, "rb") as source:
+        archive.file(name, source.read(), 0o755)
+    with open(initrd, "rb") as source:
+        data = source.read()
+    return data + bytes(-len(data) % ALIGN) + archive.bytes()
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(with_program(*sys.argv[1:]))
