@@ -113,11 +113,10 @@ static void hand_over(struct net *net, uint32_t len)
 static ssize_t read_frame(struct net *net)
 {
 	const struct iovec *iov;
-	int count = rx_window_all(&net->window, &iov);
+	int count = mergeable(net) ? rx_window_all(&net->window, &iov)
+				   : rx_window_front(&net->window, &iov);
 	ssize_t n;
 
-	if (!mergeable(net))
-		count = rx_window_buffer(&net->window, 0)->count;
 	n = readv(net->tap.fd, iov, count);
 	if (n >= (ssize_t)sizeof(struct net_header))
 		return n;

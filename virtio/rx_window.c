@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Buffers and iovecs are kept in arrays that are used from the front and filled
- * at the back; when the back is reached, what is left moves to the start.
+ * at the back; when the back is reached, what is left moves to the start. There
+ * are never more joined iovecs than plain ones.
  */
 #include "virtio/rx_window.h"
 
@@ -16,6 +17,7 @@ void rx_window_init(struct rx_window *window, struct queue *queue,
 	window->queue = queue;
 	window->least = least;
 	window->first = window->count = 0;
+	window->joined_first = window->joined_count = 0;
 	window->bytes = 0;
 	window->unpublished = false;
 }
@@ -48,6 +50,46 @@ static void compact(struct rx_window *window)
 		used * sizeof(window->gpa[0]));
 }
 
+static void compact_joined(struct rx_window *window)
+{
+	memmove(window->joined, &window->joined[window->joined_first],
+		window->joined_count * sizeof(window->joined[0]));
+	window->joined_first = 0;
+}
+
+/* Appends memory that follows in the window. */
+static void join(struct rx_window *window, const struct iovec *iov)
+{
+	uint16_t end = (uint16_t)(window->joined_first + window->joined_count);
+	struct iovec *last = &window->joined[end - 1];
+
+	if (window->joined_count &&
+	    (uint8_t *)last->iov_base + last->iov_len == iov->iov_base) {
+		last->iov_len += iov->iov_len;
+		return;
+	}
+	if (end == RX_WINDOW_IOVS)
+		compact_joined(window);
+	window->joined[window->joined_first + window->joined_count++] = *iov;
+}
+
+/* Takes @len bytes off the front. */
+static void cut_joined(struct rx_window *window, uint32_t len)
+{
+	while (len) {
+		struct iovec *front = &window->joined[window->joined_first];
+		uint32_t piece = MIN(len, (uint32_t)front->iov_len);
+
+		front->iov_base = (uint8_t *)front->iov_base + piece;
+		front->iov_len -= piece;
+		len -= piece;
+		if (front->iov_len == 0) {
+			window->joined_first++;
+			window->joined_count--;
+		}
+	}
+}
+
 /* Room for another buffer and the longest chain? */
 static bool has_room(const struct rx_window *window)
 {
@@ -78,9 +120,11 @@ static int take_in(struct rx_window *window)
 			  chain->head, len);
 		return -EPROTO;
 	}
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		window->gpa[end + i] =
 			chain->segments[chain->loan.segment + i].gpa;
+		join(window, &window->iov[end + i]);
+	}
 	*buffer = (struct rx_buffer){
 		.head = chain->head,
 		.first = end,
@@ -135,15 +179,19 @@ int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
 	return n;
 }
 
+int rx_window_front(const struct rx_window *window,
+		    const struct iovec **ret_iov)
+{
+	const struct rx_buffer *buffer = rx_window_buffer(window, 0);
+
+	*ret_iov = &window->iov[buffer->first];
+	return buffer->count;
+}
+
 int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov)
 {
-	uint16_t start;
-
-	if (!window->count)
-		return 0;
-	start = rx_window_buffer(window, 0)->first;
-	*ret_iov = &window->iov[start];
-	return iov_end(window) - start;
+	*ret_iov = &window->joined[window->joined_first];
+	return window->joined_count;
 }
 
 void rx_window_write(const struct rx_window *window, uint32_t off,
@@ -182,6 +230,7 @@ void rx_window_return(struct rx_window *window, uint32_t written)
 
 	mark_dirty(window, buffer, written);
 	queue_put(window->queue, buffer->head, written);
+	cut_joined(window, buffer->len);
 	window->bytes -= buffer->len;
 	window->first++;
 	window->count--;

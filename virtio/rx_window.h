@@ -36,7 +36,11 @@ struct rx_window {
 	struct rx_buffer buffers[QUEUE_SIZE_MAX];
 	struct iovec iov[RX_WINDOW_IOVS];
 	uint64_t gpa[RX_WINDOW_IOVS]; /* of iov[i] */
-	struct chain chain;	      /* being taken in */
+	/* The same memory with neighbours joined: drivers cut buffers from
+	 * large pieces, and the kernel takes its time for each iovec. */
+	struct iovec joined[RX_WINDOW_IOVS];
+	uint16_t joined_first, joined_count;
+	struct chain chain; /* being taken in */
 };
 
 /* Forgets the buffers: before first use, and when the queue was reset. A driver
@@ -57,6 +61,10 @@ bool rx_window_full(const struct rx_window *window);
  * their number; they cover less only if @max is too small. */
 int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
 		  uint32_t len, struct iovec *iov, int max);
+
+/* The front buffer. Returns the number of iovecs. */
+int rx_window_front(const struct rx_window *window,
+		    const struct iovec **ret_iov);
 
 /* All buffers as one list. Returns the number of iovecs. */
 int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov);

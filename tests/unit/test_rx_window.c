@@ -112,6 +112,8 @@ static void test_iov_of_a_chain(void **state)
 	assert_int_equal(rx_window_fill(&f->window, 100), 0);
 	assert_int_equal(rx_window_all(&f->window, &all), 4);
 	assert_int_equal(all[3].iov_len, 40);
+	assert_int_equal(rx_window_front(&f->window, &all), 3);
+	assert_int_equal(all[2].iov_len, 30);
 	assert_int_equal(rx_window_iov(&f->window, 0, 12, 33, iov, 4), 2);
 	assert_ptr_equal(iov[0].iov_base, (uint8_t *)all[1].iov_base + 2);
 	assert_int_equal(iov[0].iov_len, 18);
@@ -120,6 +122,37 @@ static void test_iov_of_a_chain(void **state)
 	assert_int_equal(rx_window_iov(&f->window, 0, 0, 60, iov, 2), 2);
 	assert_int_equal(rx_window_iov(&f->window, 1, 39, 1, iov, 4), 1);
 	assert_int_equal(iov[0].iov_len, 1);
+}
+
+/* Buffers that lie one behind the other are one piece for the kernel, and stay
+ * so as they go. */
+static void test_neighbours_are_joined(void **state)
+{
+	struct fixture *f = *state;
+	const struct iovec *all;
+	uint8_t *start;
+
+	for (uint16_t i = 0; i < 4; i++) {
+		ring_set_desc(&f->ring, i, BUFFER(0) + i * UINT64_C(100), 100,
+			      RING_WRITE, 0);
+		ring_publish(&f->ring, i);
+	}
+	post(f, 5, 50);
+	assert_int_equal(rx_window_fill(&f->window, 450), 0);
+	assert_int_equal(f->window.count, 5);
+	assert_int_equal(rx_window_all(&f->window, &all), 2);
+	assert_int_equal(all[0].iov_len, 400);
+	start = all[0].iov_base;
+	rx_window_return(&f->window, 7);
+	assert_int_equal(rx_window_all(&f->window, &all), 2);
+	assert_int_equal(all[0].iov_len, 300);
+	assert_ptr_equal(all[0].iov_base, start + 100);
+	for (int i = 0; i < 3; i++)
+		rx_window_return(&f->window, 0);
+	assert_int_equal(rx_window_all(&f->window, &all), 1);
+	assert_int_equal(all[0].iov_len, 50);
+	rx_window_return(&f->window, 0);
+	assert_int_equal(rx_window_all(&f->window, &all), 0);
 }
 
 static void test_unusable_buffers_break_the_queue(void **state)
@@ -222,6 +255,7 @@ int main(void)
 		CASE(test_fill_takes_no_more_than_needed),
 		CASE(test_write_and_return_in_order),
 		CASE(test_iov_of_a_chain),
+		CASE(test_neighbours_are_joined),
 		CASE(test_unusable_buffers_break_the_queue),
 		CASE(test_arrays_wrap_around),
 		CASE(test_full_when_all_is_popped),
