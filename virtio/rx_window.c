@@ -57,20 +57,28 @@ static void compact_joined(struct rx_window *window)
 	window->joined_first = 0;
 }
 
+/* Does @iov begin where the joined memory ends? */
+static bool continues(const struct rx_window *window, const struct iovec *iov)
+{
+	const struct iovec *last;
+
+	if (!window->joined_count)
+		return false;
+	last = &window->joined[window->joined_first + window->joined_count - 1];
+	return (uint8_t *)last->iov_base + last->iov_len == iov->iov_base;
+}
+
 /* Appends memory that follows in the window. */
 static void join(struct rx_window *window, const struct iovec *iov)
 {
-	uint16_t end = (uint16_t)(window->joined_first + window->joined_count);
-	struct iovec *last = &window->joined[end - 1];
-
-	if (window->joined_count &&
-	    (uint8_t *)last->iov_base + last->iov_len == iov->iov_base) {
-		last->iov_len += iov->iov_len;
-		return;
-	}
-	if (end == RX_WINDOW_IOVS)
+	if (window->joined_first + window->joined_count == RX_WINDOW_IOVS)
 		compact_joined(window);
-	window->joined[window->joined_first + window->joined_count++] = *iov;
+	if (continues(window, iov))
+		window->joined[window->joined_first + window->joined_count - 1]
+			.iov_len += iov->iov_len;
+	else
+		window->joined[window->joined_first + window->joined_count++] =
+			*iov;
 }
 
 /* Takes @len bytes off the front. */
