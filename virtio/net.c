@@ -130,6 +130,7 @@ static void net_destroy(struct virtio_device *dev)
 
 	vhost_net_close(&net->vhost);
 	tap_close(&net->tap);
+	free(net->spill);
 	free(net);
 }
 
@@ -206,10 +207,13 @@ int net_create(struct net **ret_net, const struct net_config *config,
 				    "Could not create the network device:");
 	net->tap.fd = net->vhost.fd = -1;
 	net->metrics = metrics;
-	ret = open_backend(net, config, err);
+	net->spill = malloc(NET_SPILL_LEN);
+	ret = net->spill ? open_backend(net, config, err)
+			 : error_set_os(err, ENOMEM, "No memory for it:");
 	if (ret) {
 		error_prefix(err, "Could not create the network device: ");
 		tap_close(&net->tap);
+		free(net->spill);
 		free(net);
 		return ret;
 	}

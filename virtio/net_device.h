@@ -27,6 +27,10 @@ enum {
 /* One turn of the loop moves at most this much in either direction. */
 #define NET_BATCH_FRAMES 64
 #define NET_BATCH_BYTES KIB(512)
+#define NET_BATCH_BUFFERS 256
+
+/* The longest thing a tap gives. */
+#define NET_SPILL_LEN (sizeof(struct net_header) + NET_FRAME_MAX)
 
 struct net {
 	struct virtio_device dev;
@@ -40,9 +44,14 @@ struct net {
 	/* receive */
 	struct loop_source tap_source; /* registered while active */
 	struct rx_window window;
-	bool starved;	       /* the driver owes us buffers */
-	bool rx_blocked;       /* the limiter's timer is running */
-	bool burst;	       /* frames come several at a time */
+	/* The end of a frame that was longer than all buffers: it waits here
+	 * for more of them, its beginning in those there were. */
+	uint8_t *spill;
+	uint32_t spilled_from, spilled_len; /* of the frame; len 0: none */
+	bool starved;			    /* the driver owes us buffers */
+	bool tap_gone;			    /* somebody deleted the interface */
+	bool rx_blocked;		    /* the limiter's timer is running */
+	bool burst;			    /* frames come several at a time */
 	bool answers;	       /* frames come as answers to those just sent */
 	uint64_t rx_ns, tx_ns; /* when the last frame was moved */
 	struct rate_limiter rx_limiter;

@@ -47,8 +47,8 @@ bool net_frame_complete_checksum(uint8_t *frame, size_t len,
 				 const struct net_header *header)
 {
 	size_t start = le16_get(header->csum_start);
-	uint8_t *field = frame + start + le16_get(header->csum_offset);
 	uint32_t sum = 0;
+	uint8_t *field;
 
 	if (!(header->flags & HEADER_NEEDS_CSUM))
 		return true;
@@ -57,6 +57,7 @@ bool net_frame_complete_checksum(uint8_t *frame, size_t len,
 	/* The field holds the sum of the pseudo header already. */
 	for (size_t i = start; i + 1 < len; i += 2)
 		sum += (uint32_t)(frame[i] << 8 | frame[i + 1]);
+	field = frame + start + le16_get(header->csum_offset);
 	if ((len - start) % 2)
 		sum += (uint32_t)(frame[len - 1] << 8);
 	while (sum >> 16)

@@ -129,16 +129,18 @@ static size_t send_frame(struct net *net)
 	return frame_len;
 }
 
-static bool may_send(struct net *net)
+/* @waiting frames want to go. */
+static bool may_send(struct net *net, uint16_t waiting)
 {
 	uint64_t now;
 
-	if (!ratelimit_enabled(&net->tx_limiter))
+	if (!waiting || !ratelimit_enabled(&net->tx_limiter))
 		return true;
 	now = monotonic_ns();
 	if (ratelimit_ready(&net->tx_limiter, now))
 		return true;
 	metric_inc(&net->metrics->tx_rate_limiter_throttled);
+	metric_add(&net->metrics->tx_remaining_reqs_count, waiting);
 	loop_timer_arm(net->dev.loop, &net->tx_timer,
 		       ratelimit_delay_ns(&net->tx_limiter, now));
 	net->tx_blocked = true;
@@ -151,11 +153,13 @@ static int drain(struct net *net, struct queue *queue)
 	size_t bytes = 0;
 	int frames = 0;
 
-	while (frames < NET_BATCH_FRAMES && bytes < NET_BATCH_BYTES &&
-	       may_send(net)) {
-		int ret = queue_pop(queue, &net->chain);
+	while (frames < NET_BATCH_FRAMES && bytes < NET_BATCH_BYTES) {
 		size_t len;
+		int ret;
 
+		if (!may_send(net, queue_pending(queue)))
+			break;
+		ret = queue_pop(queue, &net->chain);
 		if (ret < 0)
 			return ret;
 		if (ret == 0)
@@ -192,7 +196,7 @@ static bool transmit(struct net *net)
 			&net->dev,
 			BIT(NET_TX_QUEUE) |
 				(net_rx_after_tx(net) ? BIT(NET_RX_QUEUE) : 0));
-	} else {
+	} else if (!net->tx_blocked) {
 		metric_inc(&net->metrics->no_tx_avail_buffer);
 	}
 	return more;

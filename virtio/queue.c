@@ -225,6 +225,11 @@ static int walk(struct queue *queue, uint16_t head, struct chain *chain)
 	return broken(queue, "endless chain", head);
 }
 
+uint16_t queue_pending(const struct queue *queue)
+{
+	return (uint16_t)(driver_idx(queue) - queue->next_avail);
+}
+
 int queue_pop(struct queue *queue, struct chain *ret_chain)
 {
 	uint16_t pending, head;
@@ -233,7 +238,7 @@ int queue_pop(struct queue *queue, struct chain *ret_chain)
 
 	if (queue->broken)
 		return -EPROTO;
-	pending = (uint16_t)(driver_idx(queue) - queue->next_avail);
+	pending = queue_pending(queue);
 	if (pending == 0)
 		return 0;
 	if (pending > queue->size)

@@ -56,6 +56,9 @@ void queue_reset(struct queue *queue);
 int queue_activate(struct queue *queue, struct gmem *mem, bool event_idx,
 		   struct error *err) must_check;
 
+/* Requests the driver has made available, if it can be believed. */
+uint16_t queue_pending(const struct queue *queue);
+
 /* 1: *@ret_chain holds the next request. 0: nothing available. -EPROTO: the
  * ring is broken (logged once, rate-limited, with the reason). */
 int queue_pop(struct queue *queue, struct chain *ret_chain) must_check;

@@ -19,7 +19,7 @@ void rx_window_init(struct rx_window *window, struct queue *queue,
 	window->first = window->count = 0;
 	window->joined_first = window->joined_count = 0;
 	window->bytes = 0;
-	window->unpublished = false;
+	window->unpublished = 0;
 }
 
 /* One past the last iovec in use. */
@@ -187,19 +187,12 @@ int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
 	return n;
 }
 
-int rx_window_front(const struct rx_window *window,
-		    const struct iovec **ret_iov)
+int rx_window_all(struct rx_window *window, const struct iovec *tail,
+		  const struct iovec **ret_iov)
 {
-	const struct rx_buffer *buffer = rx_window_buffer(window, 0);
-
-	*ret_iov = &window->iov[buffer->first];
-	return buffer->count;
-}
-
-int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov)
-{
+	window->joined[window->joined_first + window->joined_count] = *tail;
 	*ret_iov = &window->joined[window->joined_first];
-	return window->joined_count;
+	return window->joined_count + 1;
 }
 
 void rx_window_write(const struct rx_window *window, uint32_t off,
@@ -242,7 +235,7 @@ void rx_window_return(struct rx_window *window, uint32_t written)
 	window->bytes -= buffer->len;
 	window->first++;
 	window->count--;
-	window->unpublished = true;
+	window->unpublished++;
 }
 
 bool rx_window_publish(struct rx_window *window)
@@ -251,6 +244,6 @@ bool rx_window_publish(struct rx_window *window)
 
 	if (any)
 		queue_publish(window->queue);
-	window->unpublished = false;
+	window->unpublished = 0;
 	return any;
 }

@@ -32,13 +32,14 @@ struct rx_window {
 	uint32_t least;	       /* bytes that every buffer must hold */
 	uint16_t first, count; /* buffers[first .. first + count) are ours */
 	uint32_t bytes;	       /* in all of them */
-	bool unpublished;      /* returned since the last publish */
+	uint32_t unpublished;  /* returned since the last publish */
 	struct rx_buffer buffers[QUEUE_SIZE_MAX];
 	struct iovec iov[RX_WINDOW_IOVS];
 	uint64_t gpa[RX_WINDOW_IOVS]; /* of iov[i] */
 	/* The same memory with neighbours joined: drivers cut buffers from
-	 * large pieces, and the kernel takes its time for each iovec. */
-	struct iovec joined[RX_WINDOW_IOVS];
+	 * large pieces, and the kernel takes its time for each iovec. One more
+	 * for what a reader wants behind it. */
+	struct iovec joined[RX_WINDOW_IOVS + 1];
 	uint16_t joined_first, joined_count;
 	struct chain chain; /* being taken in */
 };
@@ -62,12 +63,10 @@ bool rx_window_full(const struct rx_window *window);
 int rx_window_iov(const struct rx_window *window, uint16_t i, uint32_t off,
 		  uint32_t len, struct iovec *iov, int max);
 
-/* The front buffer. Returns the number of iovecs. */
-int rx_window_front(const struct rx_window *window,
-		    const struct iovec **ret_iov);
-
-/* All buffers as one list. Returns the number of iovecs. */
-int rx_window_all(const struct rx_window *window, const struct iovec **ret_iov);
+/* All buffers as one list, with @tail behind them. Returns the number of
+ * iovecs; the list is good until the window is next filled. */
+int rx_window_all(struct rx_window *window, const struct iovec *tail,
+		  const struct iovec **ret_iov);
 
 /* Copies to byte @off of all buffers taken as one; they must have room. */
 void rx_window_write(const struct rx_window *window, uint32_t off,

@@ -37,6 +37,7 @@ int tap_open(struct tap *tap, const char *name, struct error *err)
 {
 	struct ifreq request = {.ifr_flags = TAP_FLAGS};
 	AUTO_CLOSE int fd = -1;
+	int ret;
 
 	if (!*name || strlen(name) > TAP_NAME_MAX)
 		return refuse(err, EINVAL, "Invalid interface name", name);
@@ -49,11 +50,11 @@ int tap_open(struct tap *tap, const char *name, struct error *err)
 			      "Error while creating ifreq structure", name);
 	strcpy(tap->name, name);
 	tap->fd = take_fd(&fd);
-	if (set_header(tap, err)) {
+	tap->offloads = TAP_OFFLOADS_UNKNOWN;
+	ret = set_header(tap, err);
+	if (ret)
 		tap_close(tap);
-		return -err->code;
-	}
-	return 0;
+	return ret;
 }
 
 /* The kernel's answer tells what kind of descriptor it is. */
@@ -80,6 +81,7 @@ int tap_adopt(struct tap *tap, int fd, struct error *err)
 
 	if (ret)
 		return ret;
+	tap->offloads = TAP_OFFLOADS_UNKNOWN;
 	tap->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (tap->fd < 0 || fcntl(tap->fd, F_SETFL, O_RDWR | O_NONBLOCK))
 		ret = error_set_os(err, errno, "Open tap device failed:");
@@ -92,9 +94,14 @@ int tap_adopt(struct tap *tap, int fd, struct error *err)
 	return ret;
 }
 
-int tap_set_offloads(const struct tap *tap, unsigned flags)
+int tap_set_offloads(struct tap *tap, unsigned flags)
 {
-	return ioctl(tap->fd, TUNSETOFFLOAD, flags) ? -errno : 0;
+	if (tap->offloads == flags)
+		return 0;
+	if (ioctl(tap->fd, TUNSETOFFLOAD, flags))
+		return -errno;
+	tap->offloads = flags;
+	return 0;
 }
 
 void tap_close(struct tap *tap)

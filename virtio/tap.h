@@ -8,13 +8,17 @@
 
 #include "vmm/error.h"
 
+#include <limits.h>
 #include <stdbool.h>
 
 #define TAP_NAME_MAX 15
 
+#define TAP_OFFLOADS_UNKNOWN UINT_MAX
+
 struct tap {
 	int fd; /* -1: none */
 	char name[TAP_NAME_MAX + 1];
+	unsigned offloads; /* as last set */
 };
 
 /* Attaches to the tap called @name, which the kernel creates if the caller may.
@@ -26,8 +30,9 @@ int tap_open(struct tap *tap, const char *name, struct error *err) must_check;
 int tap_adopt(struct tap *tap, int fd, struct error *err) must_check;
 
 /* What the guest accepts from us: TUN_F_... bits (TUNSETOFFLOAD). Any thread.
- */
-int tap_set_offloads(const struct tap *tap, unsigned flags) must_check;
+ * The kernel takes its lock of all network interfaces for it, for which others
+ * may queue; so only a change goes to the kernel. */
+int tap_set_offloads(struct tap *tap, unsigned flags) must_check;
 
 /* Safe on one that was never opened, if fd is -1. */
 void tap_close(struct tap *tap);

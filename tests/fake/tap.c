@@ -34,7 +34,7 @@ int tap_adopt(struct tap *tap, int fd, struct error *err)
 	return error_set(err, EINVAL, "descriptor %d is not a tap", fd);
 }
 
-int tap_set_offloads(const struct tap *tap, unsigned flags)
+int tap_set_offloads(struct tap *tap, unsigned flags)
 {
 	(void)tap;
 	fake_tap.offloads = flags;

@@ -2,7 +2,7 @@
 #include "tests/fake/ring.h"
 #include "tests/fake/tap.h"
 #include "tests/fake/turn.h"
-#include "virtio/net.h"
+#include "virtio/net_device.h"
 #include "virtio/net_frame.h"
 
 #include <errno.h>
@@ -455,6 +455,162 @@ static void test_without_buffers_frames_wait_in_the_tap(void **state)
 	assert_int_equal(guest_gets(f, &id), 212);
 }
 
+/* Frames in a tap may be longer than what the driver takes, or has posted. */
+static void test_long_frame_waits_for_more_buffers(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t byte;
+	uint32_t id, len;
+
+	post_many(f, 2, 1000);
+	kick(f, 0);
+	network_sends(2988);
+	turn_briefly(f->loop);
+	assert_false(ring_take(&f->rx, &id, &len));
+	assert_int_equal(f->metrics.rx_packets_count.value, 0);
+	ring_set_desc(&f->rx, 2, RX_BUFFER(2), 4000, RING_WRITE, 0);
+	ring_publish(&f->rx, 2);
+	kick(f, 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(guest_gets(f, &id), 1000);
+		assert_int_equal(id, i);
+	}
+	assert_int_equal(num_buffers(f, 0), 3);
+	assert_int_equal(gmem_read(f->rx.mem, RX_BUFFER(2) + 999, &byte, 1), 0);
+	assert_int_equal(byte, (uint8_t)(2987 * 7));
+	assert_int_equal(f->metrics.rx_bytes_count.value, 2988);
+	assert_int_equal(f->metrics.rx_fails.value, 0);
+}
+
+/* Every buffer the ring has; what is in them does not matter. */
+static void post_all(struct fixture *f, uint32_t len)
+{
+	for (uint16_t i = 0; i < 256; i++) {
+		ring_set_desc(&f->rx, i, RX_BUFFER(i % 64), len, RING_WRITE, 0);
+		ring_publish(&f->rx, i);
+	}
+}
+
+/* All the ring holds is not enough: the frame is lost, the next one is not. */
+static void test_frame_longer_than_the_ring_is_dropped(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t id;
+
+	post_all(f, 200);
+	kick(f, 0);
+	network_sends(60000);
+	network_sends(60);
+	assert_int_equal(guest_gets(f, &id), 72);
+	assert_int_equal(id, 0);
+	assert_int_equal(num_buffers(f, 0), 1);
+	assert_int_equal(f->metrics.rx_fails.value, 1);
+	assert_int_equal(f->metrics.rx_packets_count.value, 1);
+}
+
+static void negotiate(struct fixture *f, uint64_t features)
+{
+	pthread_mutex_lock(&f->dev->lock);
+	virtio_device_reset(f->dev);
+	pthread_mutex_unlock(&f->dev->lock);
+	activate(f, features);
+}
+
+/* Jumbo frames of a driver that merges buffers but takes no large segments. */
+static void test_jumbo_frame_is_never_cut(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t id;
+
+	negotiate(f, BIT(VIRTIO_NET_F_MRG_RXBUF));
+	post_many(f, 64, 2048);
+	kick(f, 0);
+	network_sends(9000);
+	for (uint32_t i = 0; i < 5; i++)
+		assert_int_equal(guest_gets(f, &id), i < 4 ? 2048 : 820);
+	assert_int_equal(num_buffers(f, 0), 5);
+	assert_int_equal(f->metrics.rx_bytes_count.value, 9000);
+}
+
+static void test_frame_too_long_for_a_plain_driver_is_dropped(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t id;
+
+	negotiate(f, 0);
+	post_many(f, 2, 1526);
+	kick(f, 0);
+	network_sends(1600);
+	network_sends(1514);
+	assert_int_equal(guest_gets(f, &id), 1526);
+	assert_int_equal(id, 0);
+	assert_int_equal(f->metrics.rx_fails.value, 1);
+}
+
+/* 5.1.6.4.1: not a word of checksums to who does not want to hear it. */
+static void test_flags_are_clear_without_guest_csum(void **state)
+{
+	static uint8_t frame[HEADER_LEN + 100] = {2 /* DATA_VALID */};
+	struct fixture *f = *state;
+	uint8_t flags;
+	uint32_t id;
+
+	for (int wanted = 0; wanted < 2; wanted++) {
+		negotiate(f, wanted ? ALL_FEATURES : 0);
+		post_many(f, 2, 1526);
+		kick(f, 0);
+		assert_int_equal(send(fake_tap.peer, frame, sizeof(frame), 0),
+				 sizeof(frame));
+		assert_int_equal(guest_gets(f, &id), sizeof(frame));
+		assert_int_equal(gmem_read(f->rx.mem, RX_BUFFER(id), &flags, 1),
+				 0);
+		assert_int_equal(flags, wanted ? 2 : 0);
+	}
+}
+
+/* What an interface that was deleted reports never ends. */
+static void test_deleted_tap_does_not_spin(void **state)
+{
+	struct fixture *f = *state;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	close_fd(&fds[0]);
+	assert_true(dup2(fds[1], f->net->tap.fd) >= 0);
+	close_fd(&fds[1]);
+	negotiate(f, ALL_FEATURES);
+	post_many(f, 4, 4096);
+	kick(f, 0);
+	turn_briefly(f->loop);
+	assert_true(f->net->tap_gone);
+	assert_in_range(f->metrics.rx_tap_event_count.value, 1, 2);
+	assert_in_range(f->metrics.tap_read_fails.value, 1, 2);
+}
+
+/* However finely a driver cuts its buffers, a turn ends soon. */
+static void test_turn_is_bounded_by_buffers(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 8; i++)
+		network_sends(1400);
+	turn_briefly(f->loop);
+	post_all(f, 14);
+	kick(f, 0);
+	assert_in_range(f->metrics.rx_packets_count.value, 1, 3);
+}
+
+static void test_broken_buffer_found_by_the_service_needs_reset(void **state)
+{
+	static const uint8_t frame[60];
+	struct fixture *f = *state;
+
+	ring_set_desc(&f->rx, 0, RING_MEMORY - 4, 2000, RING_WRITE, 0);
+	ring_publish(&f->rx, 0);
+	assert_int_equal(net_deliver(f->net, frame, sizeof(frame)), -ENOBUFS);
+	assert_true(f->dev->status & VIRTIO_STATUS_NEEDS_RESET);
+}
+
 /* A driver that takes neither merged buffers nor large frames. */
 static void test_plain_driver_gets_one_buffer_a_frame(void **state)
 {
@@ -714,6 +870,14 @@ int main(void)
 		CASE(test_tap_that_fails_is_counted),
 		CASE(test_frame_fills_as_many_buffers_as_needed),
 		CASE(test_without_buffers_frames_wait_in_the_tap),
+		CASE(test_long_frame_waits_for_more_buffers),
+		CASE(test_frame_longer_than_the_ring_is_dropped),
+		CASE(test_jumbo_frame_is_never_cut),
+		CASE(test_frame_too_long_for_a_plain_driver_is_dropped),
+		CASE(test_flags_are_clear_without_guest_csum),
+		CASE(test_deleted_tap_does_not_spin),
+		CASE(test_turn_is_bounded_by_buffers),
+		CASE(test_broken_buffer_found_by_the_service_needs_reset),
 		CASE(test_plain_driver_gets_one_buffer_a_frame),
 		CASE(test_reset_with_frames_in_flight),
 		CASE(test_offloads_of_the_tap_follow_the_driver),
