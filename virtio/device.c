@@ -74,6 +74,7 @@ void virtio_device_needs_reset(struct virtio_device *dev, const char *why)
 	dev->status |= VIRTIO_STATUS_NEEDS_RESET;
 	dev->active = false;
 	dev->unsettled = true;
+	virtio_device_settle_soon(dev);
 	interrupt(dev, VIRTIO_INTERRUPT_CONFIG);
 }
 
@@ -130,6 +131,16 @@ void virtio_device_settle(struct virtio_device *dev)
 	dev->unsettled = false;
 	if (dev->ops->settle)
 		dev->ops->settle(dev);
+}
+
+/* As if queue 0 had been kicked. */
+void virtio_device_settle_soon(struct virtio_device *dev)
+{
+	const uint64_t one = 1;
+
+	if (dev->unsettled && dev->ops->settle && dev->kicks[0] &&
+	    write(dev->kicks[0]->fd, &one, sizeof(one)) < 0)
+		log_error("%s: cannot wake the loop", dev->ops->name);
 }
 
 void virtio_device_hold(struct virtio_device *dev, bool on)

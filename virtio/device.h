@@ -129,6 +129,9 @@ void virtio_device_reset(struct virtio_device *dev);
  * in any handler of a device's own sources and timers. */
 void virtio_device_settle(struct virtio_device *dev);
 
+/* Lock held, any thread. Has the loop thread settle, if that is due. */
+void virtio_device_settle_soon(struct virtio_device *dev);
+
 /* Takes the lock. The machine is paused (@on), or about to go on. */
 void virtio_device_hold(struct virtio_device *dev, bool on);
 

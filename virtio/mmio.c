@@ -238,23 +238,13 @@ static void reset(struct virtio_mmio *mmio)
 	mmio->queue_sel = 0;
 }
 
-/* The loop's part of an activation or reset: as if queue 0 had been kicked. */
-static void settle_soon(const struct virtio_mmio *mmio)
-{
-	const uint64_t one = 1;
-
-	if (mmio->dev->ops->settle && mmio->dev->unsettled &&
-	    write(mmio->kicks[0].source.fd, &one, sizeof(one)) < 0)
-		log_error("%s: cannot wake the loop", mmio->dev->ops->name);
-}
-
 static void write_status(struct virtio_mmio *mmio, uint32_t value)
 {
 	struct virtio_device *dev = mmio->dev;
 
 	if (value == 0) {
 		reset(mmio);
-		settle_soon(mmio);
+		virtio_device_settle_soon(dev);
 		return;
 	}
 	if (value & VIRTIO_STATUS_FAILED) {
@@ -277,7 +267,7 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 	dev->status = (uint8_t)value;
 	if (value == STATUS_DRIVER_OK) {
 		virtio_device_activate(dev);
-		settle_soon(mmio);
+		virtio_device_settle_soon(dev);
 	}
 }
 

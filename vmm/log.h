@@ -75,14 +75,14 @@ struct log_throttle {
 };
 bool log_throttle_pass(struct log_throttle *throttle, const char *file,
 		       int line);
-#define log_guest(...)                                                         \
+#define log_guest_at(level, ...)                                               \
 	do {                                                                   \
 		static struct log_throttle throttle_;                          \
-		if (log_enabled(LOG_LEVEL_WARN) &&                             \
+		if (log_enabled(level) &&                                      \
 		    log_throttle_pass(&throttle_, __FILE__, __LINE__))         \
-			log_write(LOG_LEVEL_WARN, __FILE__, __LINE__,          \
-				  __VA_ARGS__);                                \
+			log_write(level, __FILE__, __LINE__, __VA_ARGS__);     \
 	} while (0)
+#define log_guest(...) log_guest_at(LOG_LEVEL_WARN, __VA_ARGS__)
 
 /* Async-signal-safe: writes @text, which must end in a newline, to the
  * target without a time stamp. For fatal signal handlers only. */

@@ -80,8 +80,10 @@ static void bucket_charge(struct token_bucket *bucket, uint64_t tokens,
 		return;
 	}
 	if (tokens > bucket->size)
-		log_guest("Consumed %lu tokens from bucket of size %lu",
-			  (unsigned long)tokens, (unsigned long)bucket->size);
+		log_guest_at(LOG_LEVEL_ERROR,
+			     "Consumed %lu tokens from bucket of size %lu",
+			     (unsigned long)tokens,
+			     (unsigned long)bucket->size);
 	debt_ns = time_of(bucket, tokens - bucket->budget);
 	bucket->budget = 0;
 	bucket->updated_ns = saturate(

@@ -107,8 +107,8 @@ static void log_pipe(struct loop_source *source, uint32_t events)
 
 	(void)events;
 	if (read(source->fd, &times, sizeof(times)) == sizeof(times))
-		log_error("Received signal %d, %lu times.", SIGPIPE,
-			  (unsigned long)times);
+		log_guest_at(LOG_LEVEL_ERROR, "Received signal %d, %lu times.",
+			     SIGPIPE, (unsigned long)times);
 }
 
 static int watch_pipe(struct loop *loop)
