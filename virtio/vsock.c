@@ -33,6 +33,7 @@ enum {
 /* What one turn of the loop does at most, in either direction. */
 #define BATCH_PACKETS 64
 #define BATCH_BYTES KIB(512)
+#define BATCH_BUFFERS 256
 
 static struct vsock *to_vsock(struct virtio_device *dev)
 {
@@ -135,7 +136,8 @@ void vsock_turn(struct vsock *vsock, bool tx_used)
 
 	while (vsock->dev.active && !vsock->starved &&
 	       anything_to_tell(vsock) && have_buffer(vsock)) {
-		if (bytes >= BATCH_BYTES || steps++ == BATCH_PACKETS) {
+		if (bytes >= BATCH_BYTES || steps++ == BATCH_PACKETS ||
+		    vsock->window.unpublished >= BATCH_BUFFERS) {
 			loop_timer_arm(vsock->dev.loop, &vsock->turn_timer, 0);
 			break;
 		}
@@ -280,6 +282,7 @@ static bool vsock_queue_event(struct virtio_device *dev, uint16_t q)
 
 /* ------------------------------------------------------------------ timers */
 
+/* After a pause many may be due at once. */
 static void on_due_timer(struct loop_timer *timer)
 {
 	struct vsock *vsock = container_of(timer, struct vsock, due_timer);
@@ -287,18 +290,39 @@ static void on_due_timer(struct loop_timer *timer)
 
 	pthread_mutex_lock(&vsock->dev.lock);
 	virtio_device_settle(&vsock->dev);
-	while (!conn_list_empty(&vsock->due)) {
+	for (int i = 0; !conn_list_empty(&vsock->due); i++) {
 		struct conn *conn =
 			container_of(vsock->due.next, struct conn, due);
 
-		if (conn->deadline_ns > now) {
+		if (conn->deadline_ns > now || i == CONNS_PER_TURN) {
 			loop_timer_arm(vsock->dev.loop, timer,
-				       conn->deadline_ns - now);
+				       conn->deadline_ns > now
+					       ? conn->deadline_ns - now
+					       : 0);
 			break;
 		}
 		conn_timed_out(conn);
 	}
 	vsock_turn(vsock, false);
+	pthread_mutex_unlock(&vsock->dev.lock);
+}
+
+/* Takes apart some of the connections that a reset left behind. */
+static void bury(struct vsock *vsock)
+{
+	for (int i = 0; i < CONNS_PER_TURN && !conn_list_empty(&vsock->dead);
+	     i++)
+		conn_destroy(container_of(vsock->dead.next, struct conn, all));
+	if (!conn_list_empty(&vsock->dead))
+		loop_timer_arm(vsock->dev.loop, &vsock->dead_timer, 0);
+}
+
+static void on_dead_timer(struct loop_timer *timer)
+{
+	struct vsock *vsock = container_of(timer, struct vsock, dead_timer);
+
+	pthread_mutex_lock(&vsock->dev.lock);
+	bury(vsock);
 	pthread_mutex_unlock(&vsock->dev.lock);
 }
 
@@ -333,7 +357,9 @@ static void vsock_settle(struct virtio_device *dev)
 	loop_timer_cancel(&vsock->due_timer);
 	loop_timer_cancel(&vsock->turn_timer);
 	while (!conn_list_empty(&vsock->all))
-		conn_destroy(container_of(vsock->all.next, struct conn, all));
+		conn_kill(container_of(vsock->all.next, struct conn, all));
+	vsock_table_clear(vsock);
+	bury(vsock);
 	vsock->stray_count = 0;
 	vsock->starved = false;
 	rx_window_init(&vsock->window, &dev->queues[RX_QUEUE],
@@ -348,6 +374,9 @@ static void vsock_destroy(struct virtio_device *dev)
 {
 	struct vsock *vsock = to_vsock(dev);
 
+	loop_timer_cancel(&vsock->dead_timer);
+	while (!conn_list_empty(&vsock->dead))
+		conn_destroy(container_of(vsock->dead.next, struct conn, all));
 	close_fd(&vsock->listener.fd);
 	free(vsock->buckets);
 	free(vsock->path);
@@ -404,10 +433,12 @@ int vsock_create(struct vsock **ret_vsock, const struct vsock_config *config,
 	vsock->metrics = metrics;
 	vsock->due_timer.fn = on_due_timer;
 	vsock->turn_timer.fn = on_turn_timer;
+	vsock->dead_timer.fn = on_dead_timer;
 	conn_list_init(&vsock->all);
 	conn_list_init(&vsock->ready);
 	conn_list_init(&vsock->due);
 	conn_list_init(&vsock->retry);
+	conn_list_init(&vsock->dead);
 	virtio_device_init(&vsock->dev, &vsock_ops,
 			   BIT(VIRTIO_F_IN_ORDER) | BIT(VIRTIO_F_EVENT_IDX),
 			   &cid, sizeof(cid));

@@ -15,7 +15,8 @@
  * Ends (5.10.6.6.1). The host shuts down one direction: SHUTDOWN with that one.
  * It closes: SHUTDOWN with both, and the guest answers with RST. The guest
  * shuts down one direction: so do we. It closes (both): RST, after which the
- * host may still read what was sent.
+ * host may still read what was sent, as long as it does. It reads no more (or
+ * is gone): SHUTDOWN for that direction, and what still comes is thrown away.
  */
 #include "virtio/vsock_device.h"
 #include "vmm/log.h"
@@ -29,7 +30,7 @@
  * than this is left. */
 #define CREDIT_LOW KIB(4)
 
-#define WATCH_READ (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define WATCH_READ (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 #define WATCH_BOTH (WATCH_READ | EPOLLOUT)
 
 /* ----------------------------------------------------------------- helpers */
@@ -63,13 +64,23 @@ void conn_clear_deadline(struct conn *conn)
 		loop_timer_cancel(&vsock->due_timer);
 }
 
+static void drop_pending(struct conn *conn)
+{
+	if (!conn->pending)
+		return;
+	free(take_ptr(conn->pending));
+	conn->pending_off = conn->pending_len = 0;
+	conn->vsock->pending_count--;
+}
+
 void conn_finish(struct conn *conn)
 {
 	loop_remove(&conn->source);
 	close_fd(&conn->source.fd);
 	conn_clear_deadline(conn);
 	conn_list_remove(&conn->retry);
-	conn->state = CONN_CLOSING;
+	drop_pending(conn);
+	conn->state = CONN_OVER;
 	conn->owed = 0;
 	conn_owe(conn, OWE_RST);
 }
@@ -86,30 +97,27 @@ void conn_shut_down(struct conn *conn, unsigned flags)
 	conn_owe(conn, OWE_SHUTDOWN);
 }
 
-static void drop_pending(struct conn *conn)
-{
-	free(take_ptr(conn->pending));
-	conn->pending_off = conn->pending_len = 0;
-}
-
 /* ----------------------------------------------------------- guest to host */
 
-/* The guest closed: once the host has everything, its socket is closed too. */
+/* The guest closed: once the host has everything, its socket is closed too. A
+ * host that writes instead is told that nobody reads. */
 static void guest_closed(struct conn *conn)
 {
-	if (!conn->pending_len) {
+	if (!conn->pending_len || conn->hung_up) {
 		conn_finish(conn);
 		return;
 	}
 	vsock_reject(conn->vsock, conn->host_port, conn->guest_port);
 	vsock_table_remove(conn->vsock, conn);
 	conn_list_remove(&conn->ready);
-	conn_clear_deadline(conn);
 	conn->owed = 0;
 	conn->state = CONN_DRAINING;
+	conn_set_deadline(conn);
+	shutdown(conn->source.fd, SHUT_RD);
 }
 
-/* The host's end cannot be written to any more. */
+/* The host's end cannot be written to any more; it may still have something to
+ * say. */
 static void host_refuses(struct conn *conn)
 {
 	drop_pending(conn);
@@ -117,9 +125,10 @@ static void host_refuses(struct conn *conn)
 		conn_destroy(conn);
 		return;
 	}
-	conn->read_ended = conn->hung_up = true;
+	conn->refused = true;
 	conn->readable = true;
-	conn_owe(conn, 0);
+	if (conn->state == CONN_OPEN)
+		conn_shut_down(conn, VSOCK_SHUTDOWN_RECEIVE);
 }
 
 /* What the guest shut down, as far as its data has been passed on. */
@@ -143,7 +152,7 @@ static void forwarded(struct conn *conn, size_t len, uint32_t known_pending)
 	conn->fwd_cnt += (uint32_t)len;
 	metric_add(&conn->vsock->metrics->tx_bytes_count, len);
 	believed = conn->fwd_cnt + known_pending - conn->told_fwd_cnt;
-	if (believed > VSOCK_BUF_ALLOC - CREDIT_LOW)
+	if (conn->state == CONN_OPEN && believed > VSOCK_BUF_ALLOC - CREDIT_LOW)
 		conn_owe(conn, OWE_CREDIT_UPDATE);
 }
 
@@ -157,6 +166,7 @@ static int watch(struct conn *conn, uint32_t events)
 /* The socket has room again. */
 static void flush_pending(struct conn *conn)
 {
+	size_t before = conn->pending_len;
 	ssize_t n = 0;
 
 	while (conn->pending_len) {
@@ -168,8 +178,12 @@ static void flush_pending(struct conn *conn)
 		conn->pending_len -= (size_t)n;
 		forwarded(conn, (size_t)n, (uint32_t)conn->pending_len);
 	}
-	if (n < 0 && errno == EAGAIN)
+	if (n < 0 && errno == EAGAIN) {
+		/* A host that reads, however slowly, gets all of it. */
+		if (conn->state == CONN_DRAINING && conn->pending_len < before)
+			conn_set_deadline(conn);
 		return;
+	}
 	if (n < 0) {
 		metric_inc(&conn->vsock->metrics->tx_flush_fails);
 		host_refuses(conn);
@@ -190,9 +204,11 @@ static void flush_pending(struct conn *conn)
 static int keep_pending(struct conn *conn, struct chain *chain, size_t len)
 {
 	if (!conn->pending) {
-		conn->pending = malloc(VSOCK_BUF_ALLOC);
+		if (conn->vsock->pending_count < PENDING_MAX)
+			conn->pending = malloc(VSOCK_BUF_ALLOC);
 		if (!conn->pending)
 			return -ENOMEM;
+		conn->vsock->pending_count++;
 	}
 	if (conn->pending_off) {
 		memmove(conn->pending, conn->pending + conn->pending_off,
@@ -241,17 +257,20 @@ static void receive_data(struct conn *conn, size_t len, struct chain *chain)
 		conn_finish(conn);
 		return;
 	}
-	if (conn->hung_up)
-		return;
-	if (!conn->pending_len)
+	if (!conn->refused && !conn->pending_len)
 		written = write_through(conn, chain, len);
 	if (written < 0) {
 		metric_inc(&conn->vsock->metrics->tx_write_fails);
 		host_refuses(conn);
+	}
+	if (conn->refused) {
+		conn->fwd_cnt += (uint32_t)len;
 		return;
 	}
 	len -= (size_t)written;
 	if (len && keep_pending(conn, chain, len)) {
+		log_guest("vsock: no memory for what the host does not read");
+		metric_inc(&conn->vsock->metrics->conns_killed);
 		conn_finish(conn);
 		return;
 	}
@@ -287,12 +306,15 @@ static void on_shutdown(struct conn *conn, unsigned flags)
 void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 		  struct chain *chain)
 {
+	if (packet->op == VSOCK_OP_RST) {
+		conn_destroy(conn);
+		return;
+	}
+	if (conn->state == CONN_OVER)
+		return;
 	conn->guest_buf_alloc = packet->buf_alloc;
 	conn->guest_fwd_cnt = packet->fwd_cnt;
 	switch (packet->op) {
-	case VSOCK_OP_RST:
-		conn_destroy(conn);
-		return;
 	case VSOCK_OP_RESPONSE:
 		on_response(conn);
 		break;
@@ -322,11 +344,11 @@ void conn_timed_out(struct conn *conn)
 {
 	conn_clear_deadline(conn);
 	metric_inc(&conn->vsock->metrics->conns_killed);
-	if (conn->state == CONN_GREETING) {
+	/* The guest does not know of these, or not any more. */
+	if (conn->state == CONN_GREETING || conn->state == CONN_DRAINING)
 		conn_destroy(conn);
-		return;
-	}
-	conn_finish(conn);
+	else
+		conn_finish(conn);
 }
 
 static void note_events(struct conn *conn, uint32_t events)
@@ -337,6 +359,9 @@ static void note_events(struct conn *conn, uint32_t events)
 		conn->hung_up = true;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		conn->readable = true;
+	/* A read ends before an out-of-band byte. */
+	if (events & EPOLLPRI)
+		conn->patchy = true;
 }
 
 static void serve_socket(struct conn *conn, uint32_t events)
@@ -362,11 +387,17 @@ static void serve_socket(struct conn *conn, uint32_t events)
 			conn_shut_down(conn, VSOCK_SHUTDOWN_BOTH);
 		else if (conn->readable && !conn->eof)
 			conn_owe(conn, 0);
-		if (conn->pending_len && (events & EPOLLOUT))
+		if (conn->pending_len &&
+		    (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 			flush_pending(conn);
 		return;
 	case CONN_CLOSING:
+		if (conn->pending_len)
+			flush_pending(conn);
+		return;
 	case CONN_CONNECTING:
+	case CONN_OVER:
+	case CONN_DEAD:
 	default:
 		return;
 	}
@@ -420,13 +451,26 @@ struct conn *conn_create(struct vsock *vsock, int fd, enum conn_state state)
 	return conn;
 }
 
+void conn_kill(struct conn *conn)
+{
+	struct vsock *vsock = conn->vsock;
+
+	conn_list_remove(&conn->ready);
+	conn_list_remove(&conn->due);
+	conn_list_remove(&conn->retry);
+	conn_list_remove(&conn->all);
+	conn_list_append(&vsock->dead, &conn->all);
+	conn->state = CONN_DEAD;
+}
+
 void conn_destroy(struct conn *conn)
 {
 	struct vsock *vsock = conn->vsock;
 
 	loop_remove(&conn->source);
 	close_fd(&conn->source.fd);
-	vsock_table_remove(vsock, conn);
+	if (conn->state != CONN_DEAD)
+		vsock_table_remove(vsock, conn);
 	conn_list_remove(&conn->all);
 	conn_list_remove(&conn->ready);
 	conn_clear_deadline(conn);

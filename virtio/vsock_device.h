@@ -29,6 +29,8 @@ enum conn_state {
 	CONN_OPEN,
 	CONN_CLOSING,  /* we said SHUTDOWN for both: the guest has the word */
 	CONN_DRAINING, /* gone for the guest; the host reads what is left */
+	CONN_OVER,     /* no socket any more; the guest is owed an RST */
+	CONN_DEAD,     /* the device was reset: waits to be destroyed */
 };
 
 /* Packets the guest is owed, as bits. */
@@ -52,7 +54,7 @@ struct conn {
 	uint32_t host_port, guest_port;
 
 	struct conn *hash_next; /* vsock_table.c */
-	struct conn_link all;	/* vsock->all */
+	struct conn_link all;	/* vsock->all, or vsock->dead */
 	struct conn_link ready; /* vsock->ready: something to tell the guest */
 	struct conn_link due;	/* vsock->due: has a deadline */
 	struct conn_link retry; /* vsock->retry: CONN_CONNECTING */
@@ -61,6 +63,7 @@ struct conn {
 	/* host to guest */
 	unsigned owed;
 	bool readable;	 /* the socket may have data, or its end */
+	bool patchy;	 /* ... also after a read that came back short */
 	bool read_ended; /* the host will send no more: read to the end */
 	bool hung_up;	 /* ... and reads no more */
 	bool eof;	 /* read to the end */
@@ -70,6 +73,7 @@ struct conn {
 	bool credit_asked;
 
 	/* guest to host */
+	bool refused;		 /* the host does not read any more */
 	unsigned guest_shutdown; /* what the guest will no longer do */
 	uint32_t fwd_cnt;	 /* bytes passed on to the host */
 	uint32_t told_fwd_cnt;	 /* ... as the guest knows it */
@@ -84,6 +88,12 @@ struct stray {
 
 #define STRAYS_MAX 256
 
+/* Buffers for what hosts are slow to read, of all connections together. */
+#define PENDING_MAX (MIB(64) / VSOCK_BUF_ALLOC)
+
+/* Connections dealt with in one turn, where all may come at once. */
+#define CONNS_PER_TURN 32
+
 struct vsock {
 	struct virtio_device dev;
 	struct vsock_metrics *metrics;
@@ -91,15 +101,16 @@ struct vsock {
 	char *path;
 
 	struct loop_source listener; /* fd open for the device's life */
-	struct loop_timer listen_timer, due_timer, retry_timer, turn_timer;
+	struct loop_timer listen_timer, due_timer, retry_timer, turn_timer,
+		dead_timer;
 	uint32_t last_port; /* given to a connection from the host */
 
 	struct conn **buckets; /* vsock_table.c */
 	size_t bucket_count, hash_count;
 	uint32_t hash_seed;
 
-	size_t conn_count, conn_max;
-	struct conn_link all, ready, due, retry; /* list heads */
+	size_t conn_count, conn_max, pending_count;
+	struct conn_link all, ready, due, retry, dead; /* list heads */
 
 	struct stray strays[STRAYS_MAX];
 	size_t stray_first, stray_count;
@@ -146,6 +157,7 @@ static inline void conn_list_remove(struct conn_link *link)
 /* Grows with its contents. -ENOMEM. */
 int vsock_table_insert(struct vsock *vsock, struct conn *conn) must_check;
 void vsock_table_remove(struct vsock *vsock, const struct conn *conn);
+void vsock_table_clear(struct vsock *vsock);
 struct conn *vsock_table_find(const struct vsock *vsock, uint32_t host_port,
 			      uint32_t guest_port);
 
@@ -155,6 +167,10 @@ struct conn *vsock_table_find(const struct vsock *vsock, uint32_t host_port,
  * there are too many connections, or no memory. */
 struct conn *conn_create(struct vsock *vsock, int fd, enum conn_state state);
 void conn_destroy(struct conn *conn);
+
+/* The device was reset: out of every list but vsock->dead. Takes no system
+ * call, which conn_destroy does. */
+void conn_kill(struct conn *conn);
 
 /* Gives a connection without one a socket. */
 int conn_set_socket(struct conn *conn, int fd) must_check;
@@ -173,7 +189,7 @@ void conn_shut_down(struct conn *conn, unsigned flags);
 void conn_set_deadline(struct conn *conn);
 void conn_clear_deadline(struct conn *conn);
 
-/* Nobody answered in time. May destroy @conn. */
+/* Nobody answered in time, or took what was left. May destroy @conn. */
 void conn_timed_out(struct conn *conn);
 
 /* A packet of the guest for this connection; its data is what is left of the

@@ -37,6 +37,7 @@
 #define LOW_FDS 1024
 #define LOW_FDS_FOR_CONNECTIONS 512
 
+/* Takes @fd and returns the one to use; -1: there is none to spare. */
 static int keep_low_fds_free(int fd)
 {
 	int high;
@@ -44,8 +45,6 @@ static int keep_low_fds_free(int fd)
 	if (fd < LOW_FDS_FOR_CONNECTIONS || fd >= LOW_FDS)
 		return fd;
 	high = fcntl(fd, F_DUPFD_CLOEXEC, LOW_FDS);
-	if (high < 0)
-		return fd;
 	close_fd(&fd);
 	return high;
 }
@@ -74,7 +73,8 @@ static void accept_clients(struct vsock *vsock)
 				       LISTEN_PAUSE_NS);
 			return;
 		}
-		conn = conn_create(vsock, keep_low_fds_free(fd), CONN_GREETING);
+		fd = keep_low_fds_free(fd);
+		conn = fd < 0 ? NULL : conn_create(vsock, fd, CONN_GREETING);
 		if (!conn)
 			log_guest("vsock: a connection too many was closed");
 		else
@@ -176,8 +176,7 @@ static bool parse_greeting(char *line, uint32_t *ret_port)
 
 /* Looks at what has come without taking it. The line's length with its end; 0:
  * there is no line yet; -EPROTO: there will be none. */
-static ssize_t peek_line(const struct conn *conn, char text[GREETING_MAX + 1],
-			 bool *ret_more)
+static ssize_t peek_line(const struct conn *conn, char text[GREETING_MAX + 1])
 {
 	ssize_t n = recv(conn->source.fd, text, GREETING_MAX, MSG_PEEK);
 	const char *end;
@@ -188,7 +187,6 @@ static ssize_t peek_line(const struct conn *conn, char text[GREETING_MAX + 1],
 	end = memchr(text, '\n', (size_t)n);
 	if (!end)
 		return n == GREETING_MAX || conn->read_ended ? -EPROTO : 0;
-	*ret_more = end + 1 < text + n || n == GREETING_MAX;
 	return end + 1 - text;
 }
 
@@ -196,8 +194,7 @@ void vsock_host_greet(struct conn *conn)
 {
 	struct vsock *vsock = conn->vsock;
 	char text[GREETING_MAX + 1];
-	bool more = false;
-	ssize_t len = peek_line(conn, text, &more);
+	ssize_t len = peek_line(conn, text);
 
 	if (len == 0)
 		return;
@@ -211,7 +208,7 @@ void vsock_host_greet(struct conn *conn)
 		return;
 	}
 	conn->host_port = next_port(vsock, conn->guest_port);
-	conn->readable = more || conn->read_ended;
+	conn->readable = true; /* behind the line there may be more */
 	conn->state = CONN_REQUESTED;
 	conn_set_deadline(conn);
 	if (vsock_table_insert(vsock, conn)) {
@@ -255,13 +252,14 @@ static void attempt(struct conn *conn)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int ret;
 
+	if (fd >= 0)
+		fd = keep_low_fds_free(fd);
 	if (fd < 0) {
 		log_guest("vsock: no socket: %s (os error %d)",
 			  os_error_text(errno), errno);
 		conn_finish(conn);
 		return;
 	}
-	fd = keep_low_fds_free(fd);
 	ret = try_connect(vsock, fd, conn->host_port);
 	if (ret == 0) {
 		connected(conn, fd);
@@ -299,7 +297,8 @@ void vsock_host_connect(struct vsock *vsock, const struct vsock_packet *packet)
 	attempt(conn);
 }
 
-/* Backlogs may have room now. Every one waiting gets one attempt. */
+/* Backlogs may have room now. Those that have waited longest get one attempt
+ * each, and then wait behind the others. */
 static void on_retry_timer(struct loop_timer *timer)
 {
 	struct vsock *vsock = container_of(timer, struct vsock, retry_timer);
@@ -308,12 +307,15 @@ static void on_retry_timer(struct loop_timer *timer)
 	pthread_mutex_lock(&vsock->dev.lock);
 	virtio_device_settle(&vsock->dev);
 	conn_list_init(&waiting);
-	while (!conn_list_empty(&vsock->retry)) {
+	for (int i = 0; i < CONNS_PER_TURN && !conn_list_empty(&vsock->retry);
+	     i++) {
 		struct conn_link *link = vsock->retry.next;
 
 		conn_list_remove(link);
 		conn_list_append(&waiting, link);
 	}
+	if (!conn_list_empty(&vsock->retry))
+		loop_timer_arm(vsock->dev.loop, timer, RETRY_NS);
 	while (!conn_list_empty(&waiting)) {
 		struct conn_link *link = waiting.next;
 

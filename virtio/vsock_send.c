@@ -8,7 +8,7 @@
 #include "vmm/log.h"
 
 #include <errno.h>
-#include <sys/uio.h>
+#include <sys/socket.h>
 
 /* Iovecs of one readv; a buffer of Linux is one or two. */
 #define READ_IOVS 64
@@ -149,6 +149,20 @@ static uint32_t may_read(struct conn *conn)
 	return MIN(len, (uint32_t)VSOCK_DATA_MAX);
 }
 
+/*
+ * As readv, but says when there may be more although there was room for it:
+ * what was sent with descriptors is read alone.
+ */
+static ssize_t read_socket(struct conn *conn, struct iovec *iov, int count)
+{
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+	ssize_t n = recvmsg(conn->source.fd, &message, 0);
+
+	if (n > 0 && (message.msg_flags & MSG_CTRUNC))
+		conn->patchy = true;
+	return n;
+}
+
 /* Moves data from the socket to the guest. The bytes. */
 static size_t transmit_data(struct conn *conn)
 {
@@ -167,10 +181,11 @@ static size_t transmit_data(struct conn *conn)
 		rx_window_return(window, 0);
 		return 0;
 	}
-	n = readv(conn->source.fd, iov, parts);
+	n = read_socket(conn, iov, parts);
 	if (n > 0) {
 		put_data(conn, (uint32_t)n);
-		conn->readable = conn->read_ended || (uint32_t)n == room;
+		conn->readable =
+			conn->read_ended || conn->patchy || (uint32_t)n == room;
 		return (size_t)n;
 	}
 	if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -180,7 +195,7 @@ static size_t transmit_data(struct conn *conn)
 		}
 		reached_end(conn);
 	} else if (errno == EAGAIN) {
-		conn->readable = false;
+		conn->readable = conn->patchy = false;
 	}
 	return 0;
 }

@@ -79,6 +79,12 @@ void vsock_table_remove(struct vsock *vsock, const struct conn *conn)
 	vsock->hash_count--;
 }
 
+void vsock_table_clear(struct vsock *vsock)
+{
+	free(take_ptr(vsock->buckets));
+	vsock->bucket_count = vsock->hash_count = 0;
+}
+
 struct conn *vsock_table_find(const struct vsock *vsock, uint32_t host_port,
 			      uint32_t guest_port)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/fake/ring.h"
 #include "tests/fake/turn.h"
-#include "virtio/vsock.h"
-#include "virtio/vsock_packet.h"
+#include "virtio/vsock_device.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -1000,6 +1000,199 @@ static void test_who_does_not_answer_is_dropped(void **state)
 	host_unlinks(f, 8);
 }
 
+/* ---------------------------------------------------- ends that nobody likes
+ */
+
+static bool no_connection(void *arg)
+{
+	struct fixture *f = arg;
+
+	return f->metrics.conns_removed.value == f->metrics.conns_added.value;
+}
+
+/* Fills what the host's socket takes and some of what we keep beside it. */
+static void guest_writes_until_it_waits(struct fixture *f, uint32_t port)
+{
+	static const uint8_t data[16384];
+	struct conn *conn = vsock_table_find(f->vsock, port, GUEST_PORT);
+
+	assert_non_null(conn);
+	while (conn->pending_len + sizeof(data) <= VSOCK_BUF_ALLOC) {
+		guest_writes(f, port, data, sizeof(data));
+		turn_once(f->loop);
+	}
+	assert_true(conn->pending_len > 0);
+}
+
+static void take_all_packets(struct fixture *f)
+{
+	static struct packet packet;
+
+	turn_briefly(f->loop);
+	while (guest_has(f, &packet))
+		turn_once(f->loop);
+}
+
+/* Killed with data pending, then closed before the RST is out: once this left
+ * a connection that nothing would ever end. */
+static void test_close_after_a_kill_leaves_nothing(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_guest(f, 8);
+
+	guest_writes_until_it_waits(f, 8);
+	destroy(f);
+	create(f, 0); /* a guest that posts no buffers */
+	close(fd);
+	f->metrics = (struct vsock_metrics){0};
+	fd = host_listens(f, 8, 8);
+	guest_says(f, VSOCK_OP_REQUEST, 8);
+	guest_writes_until_it_waits(f, 8);
+	guest_says(f, VSOCK_OP_REQUEST, 8); /* a second time: an offence */
+	assert_int_equal(f->vsock->pending_count, 0);
+	guest_shuts(f, 8, VSOCK_SHUTDOWN_BOTH);
+	post_all(f, BUFFER_LEN);
+	take_all_packets(f);
+	assert_true(no_connection(f));
+	close(fd);
+	host_unlinks(f, 8);
+}
+
+/* A host that does not read what a guest left behind has as long as any other
+ * peer that does not answer. */
+static void test_data_left_behind_does_not_wait_for_ever(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_guest(f, 8);
+
+	guest_writes_until_it_waits(f, 8);
+	take_all_packets(f);
+	guest_shuts(f, 8, VSOCK_SHUTDOWN_BOTH);
+	guest_gets(f, VSOCK_OP_RST, NULL);
+	assert_int_equal(f->metrics.conns_removed.value, 0);
+	assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE); /* nobody reads */
+	assert_true(turn_until(f->loop, no_connection, f));
+	assert_int_equal(f->metrics.conns_killed.value, 1);
+	assert_int_equal(f->vsock->pending_count, 0);
+	close(fd);
+}
+
+/* It is told, and what it still writes goes nowhere without stopping it. */
+static void test_host_that_reads_no_more(void **state)
+{
+	static const uint8_t data[30000];
+	struct fixture *f = *state;
+	static struct packet packet;
+	char text[8];
+	int fd;
+	uint32_t port = connect_host(f, &fd);
+
+	shutdown(fd, SHUT_RD);
+	guest_writes(f, port, data, sizeof(data));
+	guest_gets(f, VSOCK_OP_SHUTDOWN, &packet);
+	assert_int_equal(le32_get(packet.header.flags), VSOCK_SHUTDOWN_RECEIVE);
+	for (int i = 0; i < 8; i++)
+		guest_writes(f, port, data, sizeof(data));
+	guest_says(f, VSOCK_OP_CREDIT_REQUEST, port);
+	guest_gets(f, VSOCK_OP_CREDIT_UPDATE, &packet);
+	assert_int_equal(le32_get(packet.header.fwd_cnt), 9 * sizeof(data));
+	assert_int_equal(write(fd, "still", 5), 5);
+	guest_reads(f, text, 5);
+	close(fd);
+	guest_gets(f, VSOCK_OP_SHUTDOWN, &packet);
+	assert_int_equal(le32_get(packet.header.flags), VSOCK_SHUTDOWN_BOTH);
+}
+
+static void send_with_descriptor(int fd, const char *text)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS,
+				.cmsg_len = CMSG_LEN(sizeof(int))}};
+	char copy[8];
+	struct iovec iov = {copy, strlen(text)};
+	struct msghdr message = {.msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+
+	memcpy(copy, text, strlen(text));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(fd, &message, 0), strlen(text));
+}
+
+/* Reads that end before the data does: behind descriptors that came along, and
+ * before an out-of-band byte. */
+static void test_data_in_pieces_arrives_whole(void **state)
+{
+	struct fixture *f = *state;
+	char text[16];
+	int fd;
+
+	connect_host(f, &fd);
+	turn_briefly(f->loop);
+	send_with_descriptor(fd, "AAAA");
+	assert_int_equal(write(fd, "BBBB", 4), 4);
+	guest_reads(f, text, 8);
+	assert_memory_equal(text, "AAAABBBB", 8);
+	if (send(fd, "X", 1, MSG_OOB) == 1) { /* Linux 5.15 */
+		assert_int_equal(write(fd, "CCCC", 4), 4);
+		guest_reads(f, text, 4);
+		assert_memory_equal(text, "CCCC", 4);
+	}
+	close(fd);
+}
+
+static void test_failure_ends_connections_soon(void **state)
+{
+	struct fixture *f = *state;
+	struct loop_source kick_source = {.fd = eventfd(0, EFD_NONBLOCK)};
+	uint64_t kicks = 0;
+	int fd;
+
+	connect_host(f, &fd);
+	f->dev->kicks[0] = &kick_source;
+	ring_publish(&f->tx, 999);
+	kick(f, 1);
+	assert_true(f->dev->status & VIRTIO_STATUS_NEEDS_RESET);
+	assert_int_equal(read(kick_source.fd, &kicks, sizeof(kicks)),
+			 sizeof(kicks));
+	f->dev->kicks[0] = NULL;
+	kick(f, 0); /* what the loop does on hearing it */
+	host_gets_end(f, fd);
+	close(fd);
+	close(kick_source.fd);
+}
+
+/* However many connections there are, a reset of the device takes only a few of
+ * them apart in one turn. */
+static void test_reset_with_a_crowd_is_done_in_steps(void **state)
+{
+	enum { CROWD = 1000 };
+	struct fixture *f = *state;
+	int listener = host_listens(f, 8, 0);
+	struct vsock_header header = header_of(VSOCK_OP_REQUEST, 8, 0);
+
+	for (uint32_t i = 0; i < CROWD; i++) {
+		header.src_port = le32_make(5000 + i);
+		guest_sends(f, &header, "", 0);
+	}
+	assert_int_equal(f->metrics.conns_added.value, CROWD);
+	pthread_mutex_lock(&f->dev->lock);
+	virtio_device_reset(f->dev);
+	virtio_device_settle(f->dev);
+	pthread_mutex_unlock(&f->dev->lock);
+	assert_in_range(f->metrics.conns_removed.value, 1, CROWD / 2);
+	activate(f);
+	assert_true(turn_until(f->loop, no_connection, f));
+	assert_int_equal(f->vsock->conn_count, 0);
+	close(listener);
+	host_unlinks(f, 8);
+}
+
 /* ----------------------------------------------------- sizes and creation */
 
 static void test_small_buffers_get_data_in_pieces(void **state)
@@ -1155,6 +1348,12 @@ int main(void)
 		CASE(test_reset_of_the_device_ends_everything),
 		CASE(test_full_backlog_is_waited_for),
 		CASE(test_who_does_not_answer_is_dropped),
+		CASE(test_close_after_a_kill_leaves_nothing),
+		CASE(test_data_left_behind_does_not_wait_for_ever),
+		CASE(test_host_that_reads_no_more),
+		CASE(test_data_in_pieces_arrives_whole),
+		CASE(test_failure_ends_connections_soon),
+		CASE(test_reset_with_a_crowd_is_done_in_steps),
 		CASE(test_small_buffers_get_data_in_pieces),
 		CASE(test_megabyte_both_ways_compares_equal),
 		CASE(test_create_refuses_what_cannot_be),
