@@ -142,6 +142,15 @@ void chain_return_writable(struct chain *chain, size_t done)
 	chain->written += (uint32_t)done;
 }
 
+uint16_t chain_writable_segments(const struct chain *chain,
+				 const struct chain_segment **ret_segments)
+{
+	const struct chain_cursor *stream = &chain->writable;
+
+	*ret_segments = &chain->segments[stream->segment];
+	return stream->left ? (uint16_t)(stream->end - stream->segment) : 0;
+}
+
 int chain_seek_writable_tail(struct chain *chain, size_t keep)
 {
 	struct chain_cursor *cursor = &chain->writable;

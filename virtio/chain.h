@@ -65,6 +65,11 @@ int chain_borrow_writable(struct chain *chain, size_t len, struct iovec *iov,
 			  int max, size_t *ret_len) must_check;
 void chain_return_writable(struct chain *chain, size_t done);
 
+/* What the device may write, as the driver cut it. Returns the number of
+ * segments; each is either RAM of one region or refused by gmem_map. */
+uint16_t chain_writable_segments(const struct chain *chain,
+				 const struct chain_segment **ret_segments);
+
 /* Leaves all but the last @keep writable bytes to be skipped: for devices
  * whose status byte ends the buffer whatever was transferred. -ENOSPC. */
 int chain_seek_writable_tail(struct chain *chain, size_t keep) must_check;

@@ -16,27 +16,17 @@ void rx_window_init(struct rx_window *window, struct queue *queue,
 {
 	window->queue = queue;
 	window->least = least;
-	window->first = window->count = 0;
+	window->first = window->count = window->iov_end = 0;
 	window->joined_first = window->joined_count = 0;
 	window->bytes = 0;
 	window->unpublished = 0;
 }
 
-/* One past the last iovec in use. */
-static uint16_t iov_end(const struct rx_window *window)
-{
-	const struct rx_buffer *last;
-
-	if (!window->count)
-		return 0;
-	last = rx_window_buffer(window, (uint16_t)(window->count - 1));
-	return (uint16_t)(last->first + last->count);
-}
-
 static void compact(struct rx_window *window)
 {
-	uint16_t shift = window->count ? rx_window_buffer(window, 0)->first : 0;
-	uint16_t used = (uint16_t)(iov_end(window) - shift);
+	uint16_t shift = window->count ? rx_window_buffer(window, 0)->first
+				       : window->iov_end;
+	uint16_t used = (uint16_t)(window->iov_end - shift);
 
 	memmove(window->buffers, &window->buffers[window->first],
 		window->count * sizeof(window->buffers[0]));
@@ -48,6 +38,7 @@ static void compact(struct rx_window *window)
 		used * sizeof(window->iov[0]));
 	memmove(window->gpa, &window->gpa[shift],
 		used * sizeof(window->gpa[0]));
+	window->iov_end = used;
 }
 
 static void compact_joined(struct rx_window *window)
@@ -102,7 +93,7 @@ static void cut_joined(struct rx_window *window, uint32_t len)
 static bool has_room(const struct rx_window *window)
 {
 	return window->first + window->count < QUEUE_SIZE_MAX &&
-	       iov_end(window) <= RX_WINDOW_IOVS - CHAIN_SEGMENTS_MAX;
+	       window->iov_end <= RX_WINDOW_IOVS - CHAIN_SEGMENTS_MAX;
 }
 
 bool rx_window_full(const struct rx_window *window)
@@ -110,37 +101,41 @@ bool rx_window_full(const struct rx_window *window)
 	return window->count == window->queue->size || !has_room(window);
 }
 
+static int refuse(const struct chain *chain)
+{
+	log_guest("receive buffer %u of %lu bytes is not writable RAM, or too "
+		  "short",
+		  chain->head, (unsigned long)chain->writable.left);
+	return -EPROTO;
+}
+
 /* Turns the popped chain into a buffer at the back. */
 static int take_in(struct rx_window *window)
 {
-	struct chain *chain = &window->chain;
-	uint16_t end = iov_end(window);
-	struct rx_buffer *buffer =
-		&window->buffers[window->first + window->count];
-	size_t len = 0;
-	int n = chain_borrow_writable(chain, chain->writable.left,
-				      &window->iov[end], CHAIN_SEGMENTS_MAX,
-				      &len);
+	const struct chain *chain = &window->chain;
+	const struct chain_segment *segments;
+	uint16_t end = window->iov_end;
+	uint16_t n = chain_writable_segments(chain, &segments);
 
-	if (n <= 0 || len < window->least || len > UINT32_MAX - window->bytes) {
-		log_guest("receive buffer %u of %zu bytes is not writable RAM, "
-			  "or too short",
-			  chain->head, len);
-		return -EPROTO;
+	if (chain->writable.left < window->least ||
+	    chain->writable.left > UINT32_MAX - window->bytes)
+		return refuse(chain);
+	for (uint16_t i = 0; i < n; i++) {
+		if (gmem_map(chain->mem, segments[i].gpa, segments[i].len,
+			     &window->iov[end + i]))
+			return refuse(chain);
+		window->gpa[end + i] = segments[i].gpa;
 	}
-	for (int i = 0; i < n; i++) {
-		window->gpa[end + i] =
-			chain->segments[chain->loan.segment + i].gpa;
+	for (uint16_t i = 0; i < n; i++)
 		join(window, &window->iov[end + i]);
-	}
-	*buffer = (struct rx_buffer){
+	window->buffers[window->first + window->count++] = (struct rx_buffer){
 		.head = chain->head,
 		.first = end,
-		.count = (uint16_t)n,
-		.len = (uint32_t)len,
+		.count = n,
+		.len = (uint32_t)chain->writable.left,
 	};
-	window->count++;
-	window->bytes += (uint32_t)len;
+	window->iov_end = (uint16_t)(end + n);
+	window->bytes += (uint32_t)chain->writable.left;
 	return 0;
 }
 

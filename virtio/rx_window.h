@@ -31,7 +31,8 @@ struct rx_window {
 	struct queue *queue;
 	uint32_t least;	       /* bytes that every buffer must hold */
 	uint16_t first, count; /* buffers[first .. first + count) are ours */
-	uint32_t bytes;	       /* in all of them */
+	uint16_t iov_end;      /* one past the last iovec in use */
+	uint32_t bytes;	       /* in all buffers */
 	uint32_t unpublished;  /* returned since the last publish */
 	struct rx_buffer buffers[QUEUE_SIZE_MAX];
 	struct iovec iov[RX_WINDOW_IOVS];
