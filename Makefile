@@ -19,13 +19,18 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wundef -Wcast-qual \
 HARDEN := -fstack-protector-strong -fPIE -ffunction-sections -fdata-sections
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2)
+# The release is optimised as one program; whatever links the objects without
+# LTO finds them compiled as well.
+LTO := $(if $(CLANG)$(SAN),,-flto=auto -ffat-lto-objects)
+AR := $(if $(LTO),gcc-ar,ar)
 CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip
-CFLAGS := -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) -pthread
+CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 # The release is a static program: its start-up time and memory are features.
 # Sanitizers need the dynamic linker.
-LDFLAGS := -pthread $(if $(SAN),-fsanitize=$(SAN)) -pie \
+LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
-LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie,$(LDFLAGS)) -static-pie -s)
+LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
+	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser
@@ -82,7 +87,7 @@ $(B)/%.o: %.c Makefile | $(DEPS)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 	$(Q)$(CC) $(LINK_MONITOR) -o $@ $< $(LIBS)
