@@ -114,8 +114,8 @@ $(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_ring hello \
-	hello64 keyboard nothing power smp timer
+GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_net \
+	evil_ring hello hello64 keyboard nothing power smp timer
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
 	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \

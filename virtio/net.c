@@ -77,14 +77,17 @@ static int net_activate(struct virtio_device *dev)
 	return ret;
 }
 
+static void leave_vhost(struct net *net)
+{
+	vhost_net_stop(&net->vhost, &net->dev);
+	atomic_store(&net->dev.interrupt_always, 0);
+}
+
 /* The loop's part is net_settle; vhost must be gone before the driver goes on.
  */
 static void net_reset(struct virtio_device *dev)
 {
-	struct net *net = to_net(dev);
-
-	vhost_net_stop(&net->vhost, dev);
-	atomic_store(&dev->interrupt_always, 0);
+	leave_vhost(to_net(dev));
 }
 
 static void net_hold(struct virtio_device *dev, bool on)
@@ -99,6 +102,23 @@ static void net_hold(struct virtio_device *dev, bool on)
 		virtio_device_needs_reset(dev, "vhost does not go on");
 }
 
+/* vhost found a queue broken, and says no more about it. */
+static void on_vhost_error(struct loop_source *source, uint32_t events)
+{
+	struct net *net = container_of(source, struct net, vhost.errors);
+
+	(void)events;
+	pthread_mutex_lock(&net->dev.lock);
+	virtio_device_settle(&net->dev);
+	if (net->dev.active) {
+		leave_vhost(net);
+		vhost_net_clear_errors(&net->vhost);
+		metric_inc(&net->metrics->event_fails);
+		virtio_device_needs_reset(&net->dev, "vhost broke off");
+	}
+	pthread_mutex_unlock(&net->dev.lock);
+}
+
 /* Kicks to transmit are between KVM and vhost. Those of the other queue are
  * heard here too: through them the loop learns of a reset. */
 static void settle_vhost(struct net *net)
@@ -108,6 +128,12 @@ static void settle_vhost(struct net *net)
 
 	if (kick && loop_modify(kick, events))
 		log_error("net: cannot change who hears kicks");
+	loop_remove(&net->vhost.errors);
+	if (!net->dev.active)
+		vhost_net_clear_errors(&net->vhost);
+	net->vhost.errors.fn = on_vhost_error;
+	if (net->dev.active && loop_add(net->dev.loop, &net->vhost.errors))
+		log_error("net: cannot watch vhost");
 }
 
 static void net_settle(struct virtio_device *dev)

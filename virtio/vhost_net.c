@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vhost.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
 #define QUEUES 2
@@ -37,13 +38,23 @@ int vhost_net_open(struct vhost_net *vhost, struct error *err)
 				 "vhost of this kernel lacks features: it has "
 				 "%#lx",
 				 (unsigned long)features);
+	vhost->errors = (struct loop_source){
+		.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+		.events = EPOLLIN | EPOLLET,
+		.class = LOOP_DEVICE,
+	};
+	if (vhost->errors.fd < 0)
+		return error_set_os(err, errno, "No eventfd for vhost:");
 	vhost->fd = take_fd(&fd);
 	return 0;
 }
 
 void vhost_net_close(struct vhost_net *vhost)
 {
+	if (vhost->fd < 0)
+		return;
 	close_fd(&vhost->fd);
+	close_fd(&vhost->errors.fd);
 	vhost->running = false;
 }
 
@@ -79,12 +90,14 @@ static int set_queue(const struct vhost_net *vhost,
 	};
 	struct vhost_vring_file kick = {q, dev->kicks[q]->fd};
 	struct vhost_vring_file call = {q, dev->irq.fd};
+	struct vhost_vring_file errors = {q, vhost->errors.fd};
 
 	if (ioctl(vhost->fd, VHOST_SET_VRING_NUM, &size) ||
 	    ioctl(vhost->fd, VHOST_SET_VRING_BASE, &base) ||
 	    ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &addr) ||
 	    ioctl(vhost->fd, VHOST_SET_VRING_KICK, &kick) ||
-	    ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call))
+	    ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call) ||
+	    ioctl(vhost->fd, VHOST_SET_VRING_ERR, &errors))
 		return -errno;
 	return 0;
 }
@@ -123,6 +136,14 @@ int vhost_net_start(struct vhost_net *vhost, struct virtio_device *dev,
 	}
 	vhost->running = true;
 	return 0;
+}
+
+void vhost_net_clear_errors(const struct vhost_net *vhost)
+{
+	uint64_t count;
+
+	if (read(vhost->errors.fd, &count, sizeof(count)) < 0)
+		return; /* none */
 }
 
 void vhost_net_stop(struct vhost_net *vhost, struct virtio_device *dev)

@@ -18,6 +18,9 @@
 struct vhost_net {
 	int fd; /* -1: not used */
 	bool running;
+	/* Becomes ready, edge-triggered, when vhost gave up on a queue. The
+	 * owner sets fn and registers it. */
+	struct loop_source errors;
 };
 
 /* -errno with a sentence when there is no vhost here, or it is too old. */
@@ -28,6 +31,9 @@ void vhost_net_close(struct vhost_net *vhost);
  * whose header has the size of virtio 1. -errno: nothing runs. */
 int vhost_net_start(struct vhost_net *vhost, struct virtio_device *dev,
 		    int tap_fd) must_check;
+
+/* Forgets what vhost gave up on before. */
+void vhost_net_clear_errors(const struct vhost_net *vhost);
 
 /* On return nothing touches guest memory any more. */
 void vhost_net_stop(struct vhost_net *vhost, struct virtio_device *dev);

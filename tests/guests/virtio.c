@@ -59,15 +59,21 @@ bool block_negotiate(struct block *block, uint64_t wanted)
 	return reg_read(block, REG_STATUS) & STATUS_FEATURES_OK;
 }
 
-void block_set_queue(struct block *block, const struct rings *rings,
-		     uint32_t size)
+void device_set_queue(struct block *block, uint32_t queue,
+		      const struct rings *rings, uint32_t size)
 {
-	reg_write(block, REG_QUEUE_SEL, 0);
+	reg_write(block, REG_QUEUE_SEL, queue);
 	reg_write(block, REG_QUEUE_NUM, size);
 	reg_write64(block, REG_QUEUE_DESC, (uintptr_t)rings->desc);
 	reg_write64(block, REG_QUEUE_DRIVER, (uintptr_t)&rings->driver);
 	reg_write64(block, REG_QUEUE_DEVICE, (uintptr_t)&rings->device);
 	reg_write(block, REG_QUEUE_READY, 1);
+}
+
+void block_set_queue(struct block *block, const struct rings *rings,
+		     uint32_t size)
+{
+	device_set_queue(block, 0, rings, size);
 }
 
 void block_go(struct block *block)

@@ -108,6 +108,8 @@ void block_acknowledge(struct block *block);
 bool block_negotiate(struct block *block, uint64_t wanted);
 void block_set_queue(struct block *block, const struct rings *rings,
 		     uint32_t size);
+void device_set_queue(struct block *block, uint32_t queue,
+		      const struct rings *rings, uint32_t size);
 void block_go(struct block *block);
 
 /* All of them; false when the device refused one. */

@@ -15,6 +15,8 @@ import threading  # noqa: E402
 import time  # noqa: E402
 
 import network  # noqa: E402
+from ember import Monitor, TIMEOUT, guest_points  # noqa: E402
+from ember import guest as tiny  # noqa: E402
 from linuxguest import BOOT_SECONDS, Guest, tools  # noqa: E402
 from tap import SLOW, Skip, main, test  # noqa: E402
 
@@ -198,6 +200,22 @@ def vhost(t):
     guest.sh(UP)
     guest.run("ping -c 3 -W %d %s" % (int(SLOW) + 1, HOST))
     t.point(True, "the driver comes back")
+
+
+@test
+def vhost_that_breaks_off(t):
+    """The kernel says no more than that a queue is broken."""
+    if not os.path.exists("/dev/vhost-net"):
+        raise Skip("/dev/vhost-net does not exist")
+    network.own_network()
+    network.add_tap(t, "tap0")
+    monitor = Monitor(test=t)
+    monitor.put("/network-interfaces/n", iface_id="n", host_dev_name="tap0",
+                vhost=True)
+    monitor.start(tiny("evil_net"), mem_size_mib=128)
+    monitor.expect(b"done\n", 6 * TIMEOUT)
+    guest_points(t, monitor.console)
+    t.point("vhost broke off" in monitor.log, "the log says so", monitor.log)
 
 
 @test

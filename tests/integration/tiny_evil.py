@@ -7,6 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
+import network
 from ember import Monitor, TIMEOUT, guest, guest_points, need_kvm
 from tap import main, test
 
@@ -53,6 +54,19 @@ def rings_full_of_nonsense(t):
 @test
 def requests_that_cannot_be_done(t):
     be_evil(t, "evil_block")
+
+
+@test
+def network_rings_full_of_nonsense(t):
+    need_kvm()
+    network.own_network()
+    network.add_tap(t, "tap0")
+    m = Monitor(test=t)
+    m.put("/network-interfaces/n", iface_id="n", host_dev_name="tap0")
+    m.start(guest("evil_net"), mem_size_mib=128)
+    m.expect(b"done\n", 6 * TIMEOUT)
+    guest_points(t, m.console)
+    assert m.get("/")["state"] == "Running"
 
 
 if __name__ == "__main__":
