@@ -102,6 +102,7 @@ static void echo_accept(int epoll, int listener)
 	if (echo->fd < 0 || !echo->data) {
 		free(echo->data);
 		free(echo);
+		usleep(10000); /* who waits will be there then, too */
 		return;
 	}
 	event.data.ptr = echo;
@@ -225,6 +226,9 @@ static bool pass_output(int fd, int output)
 		poll(polled, 2, -1);
 		if (polled[1].revents & (POLLHUP | POLLERR))
 			return false;
+		/* It asks no more, but still listens. */
+		if (polled[1].revents & POLLRDHUP)
+			polled[1].events = 0;
 		if (!(polled[0].revents & (POLLIN | POLLHUP)))
 			continue;
 		n = read(output, data, sizeof(data));

@@ -141,7 +141,8 @@ class Lab:
         return step("checkpoint", key, build)
 
     def _once(self, job, run, timeout, on_output):
-        """One start; Result, or None when the host never got going."""
+        """One start; Result, or None when the host never got going, or
+        stopped dead: the emulator does that to one host in a hundred."""
         with tempfile.TemporaryDirectory(prefix="ember-lab-") as temp:
             disk, out = temp + "/job", temp + "/out"
             _job_disk(disk, job, run)
@@ -153,17 +154,23 @@ class Lab:
                 if not host.saw(machine.GO, GO_SECONDS):
                     say("the host never started:\n" + host.tail())
                     return None
-                ended = host.wait(timeout)
+                ended = host.wait_while_alive(timeout)
+                if not ended and host.silent():
+                    say("the host stopped dead:\n" + host.tail())
+                    return None
             _collect(out, job)
             code = host.code() if ended else TIMED_OUT
             return Result(LAB_FAILED if code is None else code, 1,
                           host.console)
 
     def run(self, job, command, timeout=DEFAULT_TIMEOUT, environment=None,
-            on_output=None):
-        """Runs @command in @job; a host that never starts is tried twice."""
+            on_output=None, on_restart=None):
+        """Runs @command in @job; twice if the host fails, not the job: then
+        on_restart() says that what on_output(bytes) got is void."""
         run = script(command, timeout, environment or {})
         for starts in (1, 2):
+            if starts > 1 and on_restart:
+                on_restart()
             with lane():
                 result = self._once(job, run, timeout, on_output)
             if result:

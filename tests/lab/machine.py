@@ -25,6 +25,8 @@ OUT_DISK_MIB = 512
 MIB = 1 << 20
 READY = b"LAB-READY"
 GO = b"LAB-GO"
+# A host with a job says something every 5 seconds (LAB-BEAT).
+SILENT_SECONDS = 60
 DONE = re.compile(rb"LAB-DONE (\d+)")
 KERNEL_LINE = "console=ttyS0 reboot=t panic=-1 quiet tsc=reliable"
 # Never -M microvm: its kernel hangs in one boot of two (TSC calibration).
@@ -125,6 +127,7 @@ class Machine:
     def __init__(self, directory, line, memory, restore=False,
                  on_output=None, results=os.devnull):
         self.console = b""
+        self.heard = time.monotonic()
         self.changed = threading.Condition()
         self.socket_path = os.path.join(directory, "qmp")
         output, job_end = os.pipe()
@@ -162,6 +165,7 @@ class Machine:
     def _on_console(self, data):
         with self.changed:
             self.console += data
+            self.heard = time.monotonic()
             self.changed.notify_all()
 
     def saw(self, text, timeout):
@@ -186,6 +190,18 @@ class Machine:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def wait_while_alive(self, timeout):
+        """The same, but gives up on a host that has gone silent."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and not self.silent():
+            if self.wait(1):
+                return True
+        return False
+
+    def silent(self):
+        """Whether nothing moves any more in a host that has a job."""
+        return time.monotonic() - self.heard > SILENT_SECONDS
 
     def code(self):
         """The exit code that the job left, None without."""
