@@ -33,7 +33,7 @@ LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
 	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
-	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser
+	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
@@ -50,13 +50,14 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/instance.c api/logger.c api/config_file.c
-LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS)
+SNAPSHOT_SRCS := snapshot/state.c
+LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
-	test_mmds test_mmds_stack
+	test_mmds test_mmds_stack test_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
