@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces, sockets, metadata and limiters as a client configures them,
-before the start and after. A tiny guest at most."""
+"""Interfaces, sockets and limiters as a client configures them, before the
+start and after. A tiny guest at most."""
 import fcntl
 import json
 import os
@@ -11,18 +11,16 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, NOT_AFTER_START, NOT_BEFORE_START, guest, run
-from network import add_tap, ip, own_network
+from network import ip, network, put_net
 from rows import DESERIALIZING, check
-from tap import Skip, main, test
+from tap import main, test
 
 TUNSETIFF = 0x400454ca
-TUNSETPERSIST = 0x400454cb
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 2, 0x1000, 0x4000
 OS_2 = "No such file or directory (os error 2)"
 NOT_FOUND = "Device not found"
 BAD_TAP = ("Network config error: Could not create the network device: Open "
            "tap device failed: ")
-UNINITIALIZED = "MMDS error: The MMDS data store is not initialized."
 BUCKET = {"size": 1000, "refill_time": 100}
 FULL_BUCKET = {"size": 1000, "one_time_burst": 77, "refill_time": 100}
 LIMITER = {"bandwidth": FULL_BUCKET, "ops": BUCKET}
@@ -34,25 +32,6 @@ def open_tap(t, name="", flags=IFF_TAP | IFF_NO_PI | IFF_VNET_HDR):
     t.defer(os.close, fd)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     return fd
-
-
-def network(t, *taps):
-    """Taps in a network of this process's own."""
-    if not os.path.exists("/dev/net/tun"):
-        raise Skip("/dev/net/tun does not exist")
-    own_network()
-    for name in taps:
-        add_tap(t, name)
-
-
-def running(t, m):
-    """A guest that waits for its console."""
-    m.start(guest("echo"))
-
-
-def put_net(m, iface_id, tap, **more):
-    m.put("/network-interfaces/" + iface_id, iface_id=iface_id,
-          host_dev_name=tap, **more)
 
 
 # ------------------------------------------------------------- interfaces
@@ -255,7 +234,7 @@ def interface_after_start(t):
     network(t, "tap0", "tap1")
     m = Monitor(test=t)
     put_net(m, "eth0", "tap0", rx_rate_limiter={"ops": BUCKET})
-    running(t, m)
+    m.start(guest("echo"))
     path = "/network-interfaces/eth0"
     patch = {"iface_id": "eth0"}
     check(t, m, [
@@ -360,7 +339,7 @@ def vsock_id_is_deprecated(t):
     assert response.header(b"Deprecation") is None
     m.wait_log("PUT /vsock: vsock_id field is deprecated.")
     m.put("/metrics", metrics_path=t.write("metrics"))
-    running(t, m)
+    m.start(guest("echo"))
     with open(t.path("metrics"), encoding="ascii") as file:
         line = json.loads(file.readline())
     assert line["deprecated_api"]["deprecated_http_api_calls"] == 1, line
@@ -370,7 +349,7 @@ def vsock_id_is_deprecated(t):
 def vsock_after_start(t):
     m = Monitor(test=t)
     m.put("/vsock", guest_cid=3, uds_path=t.path("v"))
-    running(t, m)
+    m.start(guest("echo"))
     assert m.fault("PUT", "/vsock", {
         "guest_cid": 3, "uds_path": t.path("w")}) == NOT_AFTER_START
     # A guest without a driver: nobody accepts, nothing breaks.
@@ -380,165 +359,7 @@ def vsock_after_start(t):
     assert m.alive()
 
 
-# ---------------------------------------------------------------- metadata
-
-@test
-def metadata_put(t):
-    network(t, "tap0")
-    m = Monitor(test=t)
-    assert m.get("/mmds") == {}
-    assert m.fault("PATCH", "/mmds", {"a": 1}) == UNINITIALIZED
-    for value in ({"b": 1, "a": {"d": None, "c": [1, "x"]}}, "text", [1, 2],
-                  7, True, {}, None):
-        status, _ = m.api("PUT", "/mmds", json.dumps(value))
-        assert status == 204, value
-        assert m.get("/mmds") == value
-    check(t, m, [
-        ("PUT", "/mmds", "{", DESERIALIZING),
-        ("PUT", "/mmds", "", "Empty PUT request."),
-        ("PATCH", "/mmds", "", "Empty PATCH request."),
-        ("PUT", "/mmds/x", {}, "Unrecognized PUT request path `x`."),
-        ("PATCH", "/mmds/x", {}, "Unrecognized PATCH request path `x`."),
-        ("GET", "/mmds/x", None, "Unrecognized GET request path `x`."),
-        ("DELETE", "/mmds", None, "Invalid request method and/or path"),
-        ("PUT", "/mmds", "[1, 2]", None),
-        ("PATCH", "/mmds", {"a": {"b": 1, "c": None}}, None),
-        ("PATCH", "/mmds", {"a": {"d": 2}}, None),
-        ("PATCH", "/mmds", {"z": 0}, None),
-    ])
-    response = m.request("GET", "/mmds")
-    assert response.body == b'{"a":{"b":1,"d":2},"z":0}', response.body
-
-
-@test
-def metadata_too_large(t):
-    m = Monitor(test=t, args=["--mmds-size-limit", "100"])
-    fits = {"a": "x" * 92}
-    assert len(json.dumps(fits, separators=(",", ":"))) == 100
-    m.put("/mmds", **fits)
-    for method in ("PUT", "PATCH"):
-        status, body = m.api(method, "/mmds", {"b": "y" * 93})
-        assert status == 413, status
-        assert body == {"fault_message": "MMDS limit exceeded error: The MMDS "
-                        "patch request doesn't fit."}, body
-        assert m.get("/mmds") == fits
-    assert m.alive()
-
-
-@test
-def metadata_is_not_logged(t):
-    m = Monitor(test=t)
-    m.put("/mmds", key="a-secret")
-    m.patch("/mmds", key="another-secret")
-    m.wait_log("Patch request")
-    assert "secret" not in m.log
-
-
-@test
-def metadata_config(t):
-    network(t, "tap0")
-    m = Monitor(test=t)
-    prefix = "MMMDS config error: The "
-    not_local = prefix + "MMDS IPv4 address is not link local."
-    unknown = (prefix + "list of network interface IDs provided contains at "
-               "least one ID that does not correspond to any existing "
-               "network interface.")
-    eth0 = {"network_interfaces": ["eth0"]}
-    check(t, m, [("PUT", "/mmds/config", eth0, unknown)])
-    put_net(m, "eth0", "tap0")
-    check(t, m, [("PUT", "/mmds/config", body, text) for body, text in (
-        ({"network_interfaces": []}, prefix + "list of network interface IDs "
-         "that allow forwarding MMDS requests is empty."),
-        ({"network_interfaces": ["eth0", "eth1"]}, unknown),
-        ({}, DESERIALIZING + "missing field `network_interfaces`"),
-        ({"network_interfaces": "eth0"}, DESERIALIZING),
-        ({"network_interfaces": [1]}, DESERIALIZING),
-        ({"network_interfaces": None}, DESERIALIZING),
-        ({**eth0, "version": "V3"}, DESERIALIZING + "unknown variant `V3`"),
-        ({**eth0, "version": None}, DESERIALIZING),
-        ({**eth0, "imds_compat": None}, DESERIALIZING),
-        ({**eth0, "imds_compat": 1}, DESERIALIZING),
-        ({**eth0, "ipv4_address": "169.254.0.255"}, not_local),
-        ({**eth0, "ipv4_address": "169.254.255.0"}, not_local),
-        ({**eth0, "ipv4_address": "10.0.0.1"}, not_local),
-        ({**eth0, "ipv4_address": "169.254.1"}, DESERIALIZING),
-        ({**eth0, "ipv4_address": "::1"}, DESERIALIZING),
-        ({**eth0, "ipv4_address": 5}, DESERIALIZING),
-        ({**eth0, "other": 5}, DESERIALIZING + "unknown field"),
-        ({**eth0, "ipv4_address": "169.254.1.0"}, None),
-        ({**eth0, "ipv4_address": None}, None),
-        ({**eth0, "version": "V2", "imds_compat": True,
-          "ipv4_address": "169.254.254.255"}, None),
-    )])
-    assert m.get("/vm/config")["mmds-config"] == {
-        "version": "V2", "network_interfaces": ["eth0"],
-        "ipv4_address": "169.254.254.255", "imds_compat": True}
-    check(t, m, [("GET", "/mmds/config", None, "Unrecognized GET"),
-                 ("PATCH", "/mmds/config", eth0, "Unrecognized PATCH")])
-
-
-@test
-def metadata_version_1_is_deprecated(t):
-    network(t, "tap0")
-    m = Monitor(test=t)
-    put_net(m, "eth0", "tap0")
-    eth0 = {"network_interfaces": ["eth0"]}
-    for body, deprecated in ((eth0, b"true"),
-                             ({**eth0, "version": "V1"}, b"true"),
-                             ({**eth0, "version": "V2"}, None)):
-        response = m.request("PUT", "/mmds/config", body)
-        assert response.status == 204
-        assert response.header(b"Deprecation") == deprecated, body
-    m.wait_log("PUT /mmds/config: V1 is deprecated. Use V2 instead.")
-
-
-@test
-def metadata_after_start(t):
-    network(t, "tap0")
-    m = Monitor(test=t)
-    put_net(m, "eth0", "tap0")
-    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
-    running(t, m)
-    assert m.fault("PUT", "/mmds/config", {
-        "network_interfaces": ["eth0"]}) == NOT_AFTER_START
-    m.put("/mmds", a=1)
-    m.patch("/mmds", b=2)
-    assert m.get("/mmds") == {"a": 1, "b": 2}
-
-
-@test
-def metadata_after_start_without_config(t):
-    m = Monitor(test=t)
-    m.put("/mmds", a=1)
-    running(t, m)
-    check(t, m, [("PUT", "/mmds", {"a": 1}, UNINITIALIZED),
-                 ("PATCH", "/mmds", {"a": 1}, UNINITIALIZED),
-                 ("GET", "/mmds", None, UNINITIALIZED)])
-
-
-@test
-def metadata_from_a_file(t):
-    path = t.write("data", json.dumps({"from": "file"}))
-    m = Monitor(test=t, args=["--metadata", path])
-    assert m.get("/mmds") == {"from": "file"}
-    m.wait_log("Successfully added metadata to mmds from file")
-
-
-@test
-def metadata_file_that_is_none(t):
-    for data, limit, text in (
-            (None, [], OS_2), ("", [], ""), ("{\"a\":", [], ""),
-            (json.dumps({"a": "b" * 100}), ["--mmds-size-limit", "50"],
-             "The MMDS patch request doesn't fit.")):
-        path = t.path("none") if data is None else t.write("data", data)
-        log = t.write("log")
-        code, _, _ = run("--no-api", "--log-path", log, "--config-file",
-                         t.write("config", "{}"), "--metadata", path, *limit)
-        assert code != 0, data
-        with open(log, encoding="utf-8") as file:
-            written = file.read()
-        assert text in written and written.strip(), (data, written)
-
+# ------------------------------------------------------ configuration files
 
 @test
 def all_of_it_in_a_config_file(t):
@@ -602,7 +423,7 @@ def drive_limiters(t):
         ({"ops": {"size": 1}}, DESERIALIZING),
         ({"ops": {"size": 1.5, "refill_time": 1}}, DESERIALIZING),
         ({"ops": BUCKET}, None))])
-    running(t, m)
+    m.start(guest("echo"))
     patch = {"drive_id": "a"}
     check(t, m, [("PATCH", "/drives/a", {**patch, "rate_limiter": limiter},
                   text) for limiter, text in (
@@ -623,7 +444,7 @@ def metrics_have_the_devices(t):
     put_net(m, "eth0", "tap0")
     m.put("/vsock", guest_cid=3, uds_path=t.path("v"))
     m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
-    running(t, m)
+    m.start(guest("echo"))
     with open(t.path("metrics"), encoding="ascii") as file:
         line = json.loads(file.readline())
     assert set(line["net"]) == set(line["net_eth0"]), line

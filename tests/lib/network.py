@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks of a test's own: nothing on the machine is touched.
 
+    network(t, "tap0", "tap1")         # a network with these taps
+    put_net(m, "eth0", "tap0")         # an interface on one of them
     own_network()                      # this process and its children
     add_tap("tap0", "172.16.0.1/24")
 """
@@ -41,3 +43,18 @@ def add_tap(t, name, address=None, **link):
         ip("address", "add", address, "dev", name)
     ip("link", "set", name, "up")
     return name
+
+
+def network(t, *taps):
+    """Taps in a network of this process's own."""
+    if not os.path.exists("/dev/net/tun"):
+        raise Skip("/dev/net/tun does not exist")
+    own_network()
+    for name in taps:
+        add_tap(t, name)
+
+
+def put_net(m, iface_id, tap, **more):
+    """An interface that the monitor must accept."""
+    m.put("/network-interfaces/" + iface_id, iface_id=iface_id,
+          host_dev_name=tap, **more)
