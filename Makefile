@@ -39,7 +39,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
-	vmm/acpi_power.c vmm/drives.c vmm/machine.c vmm/vmm.c \
+	vmm/acpi_power.c vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/vmm.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \

@@ -14,13 +14,13 @@
 #include "vmm/vmm.h"
 
 #include "virtio/vsock.h"
+#include "vmm/boot_source.h"
 #include "vmm/drives.h"
 #include "vmm/machine.h"
 #include "vmm/mmds.h"
 #include "vmm/nets.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -39,8 +39,7 @@ struct vmm {
 	_Atomic int exit_code;
 
 	struct machine_config machine_config;
-	struct boot_source_config boot;
-	int kernel_fd, initrd_fd; /* -1: not configured */
+	struct boot_source boot;
 	struct drives *drives;
 	struct nets *nets;
 	struct vsock_config vsock_config;
@@ -116,7 +115,7 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 		.id = vmm->id,
 		.state = vmm->state,
 		.machine = &vmm->machine_config,
-		.boot = &vmm->boot,
+		.boot = &vmm->boot.config,
 		.drives = drives,
 		.drive_count = drives_count(vmm->drives),
 		.nets = nets,
@@ -141,14 +140,6 @@ static int act_set_machine(struct vmm *vmm, struct vmm_action *action,
 				     err);
 }
 
-/* O_NONBLOCK: opening a FIFO must not wait for its writer. */
-static int open_boot_file(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-	return fd < 0 ? -errno : fd;
-}
-
 /* The VM object needs no configuration: making it now takes it off the path of
  * InstanceStart. A failure is reported there, when it matters. */
 static void prepare_machine(struct vmm *vmm)
@@ -162,34 +153,11 @@ static void prepare_machine(struct vmm *vmm)
 static int act_set_boot_source(struct vmm *vmm, struct vmm_action *action,
 			       struct error *err)
 {
-	AUTO_CLOSE int kernel = open_boot_file(action->boot.kernel_image_path);
-	AUTO_CLOSE int initrd = -1;
-	struct cmdline unused;
-	int ret;
+	int ret = boot_source_set(&vmm->boot, &action->boot, err);
 
-	if (kernel < 0)
-		return error_set_os(err, -kernel,
-				    "The kernel file cannot be opened:");
-	if (action->boot.initrd_path) {
-		initrd = open_boot_file(action->boot.initrd_path);
-		if (initrd < 0)
-			return error_set_os(err, -initrd,
-					    "The initrd file cannot be opened "
-					    "due to invalid path or invalid "
-					    "permissions.");
-	}
-	ret = cmdline_init(&unused, action->boot.boot_args, err);
-	if (ret)
-		return ret;
-	close_fd(&vmm->kernel_fd);
-	close_fd(&vmm->initrd_fd);
-	vmm->kernel_fd = take_fd(&kernel);
-	vmm->initrd_fd = take_fd(&initrd);
-	boot_source_config_release(&vmm->boot);
-	vmm->boot = action->boot;
-	action->boot = (struct boot_source_config){0};
-	prepare_machine(vmm);
-	return 0;
+	if (!ret)
+		prepare_machine(vmm);
+	return ret;
 }
 
 /* Hot-plug is a PCI matter, and there is no PCI here. */
@@ -312,7 +280,7 @@ static int act_set_metrics(struct vmm *vmm, struct vmm_action *action,
 static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
 			struct error *err)
 {
-	int ret = cmdline_init(cmdline, vmm->boot.boot_args, err);
+	int ret = cmdline_init(cmdline, vmm->boot.config.boot_args, err);
 
 	if (!ret)
 		ret = cmdline_append(cmdline, err, "pci=off");
@@ -344,8 +312,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.config = &vmm->machine_config,
 		.backing = vmm->options.memory_backing,
 		.boot_timer = vmm->options.boot_timer,
-		.kernel_fd = vmm->kernel_fd,
-		.initrd_fd = vmm->initrd_fd,
+		.kernel_fd = vmm->boot.kernel_fd,
+		.initrd_fd = vmm->boot.initrd_fd,
 		.cmdline = &cmdline,
 		.devices = devices,
 		.device_count = list_devices(vmm, devices),
@@ -377,7 +345,7 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 	int ret;
 
 	(void)action;
-	if (vmm->kernel_fd < 0)
+	if (vmm->boot.kernel_fd < 0)
 		return error_set(err, EINVAL,
 				 "Cannot start microvm without kernel "
 				 "configuration.");
@@ -389,8 +357,7 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 		return ret;
 	}
 	log_debug("event_end: build microvm for boot");
-	close_fd(&vmm->kernel_fd);
-	close_fd(&vmm->initrd_fd);
+	boot_source_close_files(&vmm->boot);
 	vmm->state = VMM_RUNNING;
 	flush_metrics(vmm);
 	loop_timer_arm(vmm->loop, &vmm->metrics_timer, METRICS_PERIOD_NS);
@@ -563,7 +530,7 @@ int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	snprintf(vmm->id, sizeof(vmm->id), "%s", options->id);
 	vmm->exit_code = EXIT_CODE_NONE;
 	vmm->machine_config = machine_config_default;
-	vmm->kernel_fd = vmm->initrd_fd = -1;
+	boot_source_init(&vmm->boot);
 	vmm->metrics_timer.fn = on_metrics_timer;
 	metrics_init(&vmm->metrics, vmm->id);
 	ret = drives_create(&vmm->drives, &vmm->metrics);
@@ -593,9 +560,7 @@ void vmm_destroy(struct vmm *vmm)
 	if (vmm->vsock)
 		virtio_device_destroy(vsock_virtio(vmm->vsock));
 	vsock_config_release(&vmm->vsock_config);
-	close_fd(&vmm->kernel_fd);
-	close_fd(&vmm->initrd_fd);
-	boot_source_config_release(&vmm->boot);
+	boot_source_release(&vmm->boot);
 	metrics_release(&vmm->metrics);
 	free(vmm);
 }
