@@ -204,6 +204,7 @@ static void remove_vsock(struct vmm *vmm)
 	virtio_device_destroy(vsock_virtio(take_ptr(vmm->vsock)));
 	unlink(vmm->vsock_config.uds_path);
 	vsock_config_release(&vmm->vsock_config);
+	vmm->vsock_config = (struct vsock_config){0};
 }
 
 static int act_set_vsock(struct vmm *vmm, struct vmm_action *action,

@@ -318,6 +318,18 @@ def vsock_socket_in_the_way(t):
 
 
 @test
+def vsock_refused_after_a_good_one(t):
+    """Nothing of the first is left, also for the end of the process."""
+    m = Monitor(test=t)
+    m.put("/vsock", guest_cid=3, uds_path=t.path("a"))
+    m.fault("PUT", "/vsock", {"guest_cid": 3, "uds_path": t.path("no/v")})
+    assert not os.path.exists(t.path("a"))
+    assert m.get("/vm/config")["vsock"] is None
+    m.start(guest("hello"))
+    assert m.wait() == 0
+
+
+@test
 def vsock_replaced(t):
     m = Monitor(test=t)
     m.put("/vsock", guest_cid=3, uds_path=t.path("a"))

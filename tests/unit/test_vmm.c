@@ -88,6 +88,19 @@ static int set_drive(struct fixture *f, const char *id, bool root)
 	return ret;
 }
 
+static int set_vsock(struct fixture *f, const char *path)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_VSOCK,
+				    .when = VMM_PRE_BOOT};
+	int ret;
+
+	action.vsock.guest_cid = 3;
+	action.vsock.uds_path = strdup(path);
+	ret = vmm_act(f->vmm, &action, &f->err);
+	vsock_config_release(&action.vsock);
+	return ret;
+}
+
 static void start(struct fixture *f)
 {
 	assert_int_equal(set_kernel(f, f->file, "quiet"), 0);
@@ -203,6 +216,20 @@ static void test_vmm_update_drive_explains_itself(void **state)
 	drive_update_release(&action.drive_update);
 }
 
+static void test_vmm_refused_vsock_leaves_none(void **state)
+{
+	struct fixture *f = *state;
+	char path[sizeof(f->file) + 2];
+
+	snprintf(path, sizeof(path), "%s.v", f->file);
+	assert_int_equal(set_vsock(f, path), 0);
+	assert_int_equal(set_vsock(f, f->file), -EADDRINUSE);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(set_vsock(f, "/nonexistent/v"), -ENOENT);
+	start(f);
+	assert_int_equal(fake_machine.device_count, 0);
+}
+
 static void test_vmm_pause_and_resume_are_idempotent(void **state)
 {
 	struct fixture *f = *state;
@@ -274,6 +301,7 @@ int main(void)
 		CASE(test_vmm_second_root_drive_is_refused),
 		CASE(test_vmm_drive_after_start_needs_pci),
 		CASE(test_vmm_update_drive_explains_itself),
+		CASE(test_vmm_refused_vsock_leaves_none),
 		CASE(test_vmm_pause_and_resume_are_idempotent),
 		CASE(test_vmm_failed_pause_leaves_it_running),
 		CASE(test_vmm_first_stop_decides_the_exit_code),
