@@ -186,6 +186,29 @@ int mmds_configure(struct mmds *mmds, struct mmds_config *config,
 	return 0;
 }
 
+static bool is_listed(const struct mmds_config *config, const char *iface_id)
+{
+	for (size_t i = 0; i < config->interface_count; i++)
+		if (strcmp(config->interfaces[i], iface_id) == 0)
+			return true;
+	return false;
+}
+
+/* Goes by the interfaces, not by the list: that may name one twice, or one that
+ * has been lost since. */
+static int add_interfaces(struct mmds *mmds, const struct nets *nets)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < nets_count(nets) && !ret; i++) {
+		const char *id = nets_config(nets, i)->iface_id;
+
+		if (is_listed(&mmds->config, id))
+			ret = mmds_stack_add(mmds->stack, nets_find(nets, id));
+	}
+	return ret;
+}
+
 int mmds_start(struct mmds *mmds, struct loop *loop, const struct nets *nets,
 	       struct error *err)
 {
@@ -198,12 +221,8 @@ int mmds_start(struct mmds *mmds, struct loop *loop, const struct nets *nets,
 		return ret;
 	ret = mmds_stack_create(&mmds->stack, mmds, loop,
 				mmds->config.ipv4_address);
-	for (size_t i = 0; i < mmds->config.interface_count && !ret; i++) {
-		struct net *net = nets_find(nets, mmds->config.interfaces[i]);
-
-		if (net)
-			ret = mmds_stack_add(mmds->stack, net);
-	}
+	if (!ret)
+		ret = add_interfaces(mmds, nets);
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Cannot start the metadata service:");

@@ -42,7 +42,8 @@ json_t *mmds_get(const struct mmds *mmds);
 /* NULL until configured. */
 const struct mmds_config *mmds_config(const struct mmds *mmds);
 
-/* Takes the strings of @config. The interfaces must be in @nets. */
+/* Takes the strings of @config. The interfaces must be in @nets; one may be
+ * named more than once. */
 int mmds_configure(struct mmds *mmds, struct mmds_config *config,
 		   const struct nets *nets, struct error *err) must_check;
 

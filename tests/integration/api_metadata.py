@@ -60,6 +60,29 @@ def metadata_too_large(t):
 
 
 @test
+def metadata_too_large_after_start(t):
+    network(t, "tap0")
+    m = Monitor(test=t, args=["--mmds-size-limit", "100"])
+    put_net(m, "eth0", "tap0")
+    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
+    m.put("/mmds", a=1)
+    m.start(guest("echo"))
+    for method in ("PUT", "PATCH"):
+        status, body = m.api(method, "/mmds", {"b": "y" * 100})
+        assert status == 413, (status, body)
+    assert m.get("/mmds") == {"a": 1}
+
+
+@test
+def metadata_limit_is_that_of_requests(t):
+    m = Monitor(test=t, args=["--http-api-max-payload-size", "100"])
+    m.put("/mmds", a="x" * 40)
+    m.patch("/mmds", b="x" * 40)  # 95 bytes
+    status, body = m.api("PATCH", "/mmds", {"c": ""})
+    assert status == 413, (status, body)
+
+
+@test
 def metadata_is_not_logged(t):
     m = Monitor(test=t)
     m.put("/mmds", key="a-secret")
@@ -124,6 +147,76 @@ def metadata_version_1_is_deprecated(t):
         assert response.status == 204
         assert response.header(b"Deprecation") == deprecated, body
     m.wait_log("PUT /mmds/config: V1 is deprecated. Use V2 instead.")
+
+
+@test
+def metadata_config_refused_is_deprecated_too(t):
+    """Whoever refuses a request, what is deprecated in it is told."""
+    network(t, "tap0")
+    m = Monitor(test=t)
+    response = m.request("PUT", "/mmds/config",
+                         {"network_interfaces": ["eth0"]})
+    assert response.status == 400
+    assert response.header(b"Deprecation") == b"true"
+    response = m.request("PUT", "/mmds/config",
+                         {"network_interfaces": ["eth0"], "version": "V2"})
+    assert response.status == 400
+    assert response.header(b"Deprecation") is None
+    put_net(m, "eth0", "tap0")
+    m.put("/metrics", metrics_path=t.write("metrics"))
+    m.start(guest("echo"))
+    response = m.request("PUT", "/mmds/config",
+                         {"network_interfaces": ["eth0"]})
+    assert response.json == {"fault_message": NOT_AFTER_START}
+    assert response.header(b"Deprecation") == b"true"
+    m.put("/actions", action_type="FlushMetrics")
+    with open(t.path("metrics"), encoding="ascii") as file:
+        lines = [json.loads(line) for line in file]
+    assert [line["deprecated_api"]["deprecated_http_api_calls"]
+            for line in lines] == [1, 1], lines
+
+
+@test
+def metadata_config_names_one_often(t):
+    network(t, "tap0", "tap1")
+    for count in (2, 300):
+        m = Monitor(test=t)
+        put_net(m, "eth0", "tap0")
+        put_net(m, "eth1", "tap1")
+        names = ["eth0"] * count + ["eth1", "eth0"]
+        m.put("/mmds/config", network_interfaces=names, version="V2")
+        assert m.get("/vm/config")["mmds-config"][
+            "network_interfaces"] == names
+        m.start(guest("echo"))
+        m.put("/mmds", a=1)
+        assert m.get("/mmds") == {"a": 1}
+        m.close()
+
+
+@test
+def metadata_config_names_too_many(t):
+    """There cannot be more interfaces than there are, so one is unknown."""
+    network(t, "tap0")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0")
+    fault = m.fault("PUT", "/mmds/config", {
+        "network_interfaces": ["eth%d" % n for n in range(33)]})
+    assert "does not correspond to any existing" in fault, fault
+
+
+@test
+def metadata_config_names_one_that_is_gone(t):
+    """Lost by a refused replacement: the start goes on without it."""
+    network(t, "tap0", "tap1")
+    m = Monitor(test=t)
+    put_net(m, "eth0", "tap0")
+    put_net(m, "eth1", "tap1")
+    m.put("/mmds/config", network_interfaces=["eth0"], version="V2")
+    m.fault("PUT", "/network-interfaces/eth0", {
+        "iface_id": "eth0", "host_dev_name": "tap1"})
+    m.put("/mmds", a=1)
+    m.start(guest("hello"))
+    assert m.wait() == 0
 
 
 @test
