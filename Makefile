@@ -41,13 +41,13 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/vmm.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
-	vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
+	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
 	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c
-API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/machine.c \
+API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/instance.c api/logger.c api/config_file.c
 SNAPSHOT_SRCS := snapshot/state.c
@@ -57,7 +57,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
-	test_mmds test_mmds_stack test_state
+	test_mmds test_mmds_stack test_state test_json_text
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \

@@ -296,7 +296,7 @@ static int put_metadata(struct vmm *vmm, const char *path, struct error *err)
 	if (ret)
 		return ret;
 	text.text = buf;
-	action.metadata = json_parse(&text, err);
+	action.metadata = json_parse_exact(&text, err);
 	if (!action.metadata) {
 		error_prefix(err, "MMDS error: metadata provided not valid "
 				  "json: ");

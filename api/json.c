@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/json.h"
 
+#include "api/json_number.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -60,43 +62,6 @@ static int error_at(struct error *err, struct place place, const char *what)
 
 /* ----------------------------------------------------------------- parsing */
 
-/*
- * jansson keeps integers in 64 bits with a sign. Those that only fit without
- * one are legal here and all equally too large for anything they could mean:
- * they are replaced by the largest one that fits, padded to the same length so
- * that columns stay right.
- */
-static void saturate_integers(char *text, size_t len)
-{
-	static const char largest[] = "9223372036854775807";
-	bool in_string = false;
-
-	for (size_t i = 0; i < len;) {
-		size_t digits = 0;
-		char copy[21];
-
-		if (in_string && text[i] == '\\') {
-			i += 2;
-			continue;
-		}
-		if (text[i] == '"')
-			in_string = !in_string;
-		while (!in_string && i + digits < len &&
-		       isdigit((unsigned char)text[i + digits]))
-			digits++;
-		if (digits == 19 || digits == 20) {
-			memcpy(copy, text + i, digits);
-			copy[digits] = '\0';
-			errno = 0;
-			if (strtoull(copy, NULL, 10) > INT64_MAX && !errno) {
-				memset(text + i, ' ', digits);
-				memcpy(text + i, largest, sizeof(largest) - 1);
-			}
-		}
-		i += digits ? digits : 1;
-	}
-}
-
 /* jansson says: duplicate object key near '"name"'. */
 static void duplicate_field(const char *text, struct place place,
 			    struct error *err)
@@ -134,11 +99,13 @@ static json_t *syntax_error(const json_error_t *error, struct error *err)
 	return NULL;
 }
 
-json_t *json_parse(const struct json_text *text, struct error *err)
+static json_t *parse(const struct json_text *text, bool exact,
+		     struct error *err)
 {
-	char *copy = malloc(text->len + 1);
+	AUTO_FREE char *copy = malloc(text->len + 1);
 	json_error_t error;
 	json_t *value;
+	bool large;
 
 	if (!copy) {
 		error_set_os(err, ENOMEM, "Cannot parse:");
@@ -146,11 +113,25 @@ json_t *json_parse(const struct json_text *text, struct error *err)
 	}
 	memcpy(copy, text->text, text->len);
 	copy[text->len] = '\0';
-	saturate_integers(copy, text->len);
+	large = json_number_fit(copy, text->len);
 	value = json_loadb(copy, text->len,
 			   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	free(copy);
-	return value ? value : syntax_error(&error, err);
+	if (!value)
+		return syntax_error(&error, err);
+	memcpy(copy, text->text, text->len);
+	if (exact && large)
+		return json_number_restore(value, copy, text->len);
+	return value;
+}
+
+json_t *json_parse(const struct json_text *text, struct error *err)
+{
+	return parse(text, false, err);
+}
+
+json_t *json_parse_exact(const struct json_text *text, struct error *err)
+{
+	return parse(text, true, err);
 }
 
 /* ------------------------------------------------------------------ values */
@@ -411,7 +392,7 @@ static void wrap_body_error(struct error *err)
 
 json_t *json_parse_body(const struct json_text *text, struct error *err)
 {
-	json_t *value = json_parse(text, err);
+	json_t *value = json_parse_exact(text, err);
 
 	if (!value)
 		wrap_body_error(err);

@@ -61,10 +61,17 @@ struct json_text {
 	size_t len;
 };
 
-/* Parses a body; NULL with @err set when it is not JSON. */
+/* Parses a body; NULL with @err set when it is not JSON. Integers that only fit
+ * 64 bits without a sign are all equally too large for a setting: they read as
+ * 2^63-1. */
 json_t *json_parse(const struct json_text *text, struct error *err) must_check;
 
-/* The same for a request's body; the error has the prefix of request bodies. */
+/* The same for what somebody else will read: it has those integers as
+ * json_text_uint makes them. */
+json_t *json_parse_exact(const struct json_text *text,
+			 struct error *err) must_check;
+
+/* The latter for a request's body; the error has the prefix of bodies. */
 json_t *json_parse_body(const struct json_text *text,
 			struct error *err) must_check;
 

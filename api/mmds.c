@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /mmds and /mmds/config */
 #include "api/resources.h"
+#include "vmm/json_text.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -160,9 +161,7 @@ int api_get_mmds(struct api_call *call)
 		ret = api_submit(call, &action);
 	if (ret)
 		return ret;
-	call->response->body =
-		json_dumps(action.metadata,
-			   JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+	call->response->body = json_text(action.metadata);
 	json_decref(action.metadata);
 	return call->response->body
 		       ? 0

@@ -2,6 +2,7 @@
 #include "vmm/mmds.h"
 
 #include "virtio/net.h"
+#include "vmm/json_text.h"
 #include "vmm/mmds_stack.h"
 #include "vmm/mmds_token.h"
 #include "vmm/nets.h"
@@ -55,8 +56,13 @@ void mmds_destroy(struct mmds *mmds)
  * large. */
 static int set_document(struct mmds *mmds, json_t *value, struct error *err)
 {
-	if (json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) >
-	    mmds->limit) {
+	AUTO_FREE char *text = json_text(value);
+
+	if (!text) {
+		json_decref(value);
+		return error_set_os(err, ENOMEM, "Cannot keep the data:");
+	}
+	if (strlen(text) > mmds->limit) {
 		json_decref(value);
 		return error_set(err, EFBIG,
 				 "MMDS limit exceeded error: The MMDS patch "

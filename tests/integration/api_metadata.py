@@ -45,6 +45,32 @@ def metadata_put(t):
 
 
 @test
+def metadata_numbers_come_back(t):
+    texts = ("12.12", "0.1", "1.0", "-9223372036854775808",
+             "9223372036854775807", "9223372036854775808",
+             "18446744073709551615", "1.9223372036854775808",
+             "1e18446744073709551", "18446744073709551616", "-1e-9")
+    m = Monitor(test=t, args=["--metadata", t.write(
+        "data", '{"n":[18446744073709551615,12.12]}')])
+    assert m.request("GET", "/mmds").body == \
+        b'{"n":[18446744073709551615,12.12]}'
+    for text in texts:
+        status, _ = m.api("PUT", "/mmds", '{"n": %s}' % text)
+        if text == "1e18446744073709551":
+            assert status == 400, text
+            continue
+        assert status == 204, text
+        # Equal as integers where they are some; 2^64 is a real.
+        assert m.get("/mmds") == {"n": json.loads(text)}, text
+    m.put("/mmds", a=2 ** 64 - 1, b={"c": 2 ** 63})
+    m.patch("/mmds", a={"d": 2 ** 63 + 1}, b={"e": 2 ** 63 + 2})
+    assert m.get("/mmds") == {"a": {"d": 2 ** 63 + 1}, "b": {
+        "c": 2 ** 63, "e": 2 ** 63 + 2}}
+    m.patch("/mmds", a=2 ** 63, b=None)
+    assert m.request("GET", "/mmds").body == b'{"a":9223372036854775808}'
+
+
+@test
 def metadata_too_large(t):
     m = Monitor(test=t, args=["--mmds-size-limit", "100"])
     fits = {"a": "x" * 92}
