@@ -41,6 +41,9 @@
  * can be used again; a longer one costs the connection. */
 #define DRAIN_MAX MIB(1)
 
+/* How long clients wait when there are no descriptors to accept them. */
+#define ACCEPT_PAUSE_NS UINT64_C(100000000)
+
 #define REQUEST_LINE_MAX 1024
 #define HEADER_LINE_MAX 1024
 
@@ -56,6 +59,7 @@ struct api_server {
 	int listen_fd, stop_fd;
 	struct MHD_Daemon *daemon;
 	unsigned connections;
+	uint64_t accept_at_ns; /* not before; 0: at any time */
 	pthread_t thread;
 	bool started;
 };
@@ -303,6 +307,19 @@ static void turn_away(int fd)
 	close_fd(&fd);
 }
 
+/* The client stays in the queue, and the socket readable: it is left alone for
+ * a while, or the thread would do nothing but try. */
+static void pause_accepting(struct api_server *server, int error)
+{
+	if (error != EMFILE && error != ENFILE && error != ENOMEM &&
+	    error != ENOBUFS)
+		return;
+	if (!server->accept_at_ns)
+		log_error("Cannot accept clients of the API: %s (os error %d)",
+			  os_error_text(error), error);
+	server->accept_at_ns = monotonic_ns() + ACCEPT_PAUSE_NS;
+}
+
 static void accept_client(struct api_server *server)
 {
 	struct sockaddr_un addr;
@@ -310,8 +327,11 @@ static void accept_client(struct api_server *server)
 	int fd = accept4(server->listen_fd, (struct sockaddr *)&addr, &len,
 			 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (fd < 0)
+	if (fd < 0) {
+		pause_accepting(server, errno);
 		return;
+	}
+	server->accept_at_ns = 0;
 	if (server->connections >= CONNECTIONS_MAX) {
 		turn_away(fd);
 		return;
@@ -321,29 +341,42 @@ static void accept_client(struct api_server *server)
 		log_error("Cannot serve a connection to the API");
 }
 
+/* Milliseconds until clients are accepted again, rounded up. */
+static uint64_t pause_left(const struct api_server *server)
+{
+	uint64_t now = server->accept_at_ns ? monotonic_ns() : 0;
+
+	return now < server->accept_at_ns
+		       ? (server->accept_at_ns - now + 999999) / 1000000
+		       : 0;
+}
+
 /* What to wait for, and for how long; returns what select returns. */
 static int wait_for_work(const struct api_server *server, fd_set *reads,
 			 fd_set *writes, fd_set *errors)
 {
 	int highest = MAX(server->listen_fd, server->stop_fd);
+	uint64_t pause = pause_left(server);
 	MHD_UNSIGNED_LONG_LONG ms;
 	struct timeval timeout;
-	bool limited;
 
 	FD_ZERO(reads);
 	FD_ZERO(writes);
 	FD_ZERO(errors);
 	MHD_get_fdset(server->daemon, reads, writes, errors, &highest);
-	FD_SET(server->listen_fd, reads);
+	if (!pause)
+		FD_SET(server->listen_fd, reads);
 	FD_SET(server->stop_fd, reads);
-	limited = MHD_get_timeout(server->daemon, &ms) == MHD_YES;
-	if (limited)
-		timeout = (struct timeval){
-			.tv_sec = (time_t)(ms / 1000),
-			.tv_usec = (suseconds_t)(ms % 1000 * 1000),
-		};
+	if (MHD_get_timeout(server->daemon, &ms) != MHD_YES)
+		ms = UINT64_MAX;
+	if (pause)
+		ms = MIN(ms, pause);
+	timeout = (struct timeval){
+		.tv_sec = (time_t)(ms / 1000),
+		.tv_usec = (suseconds_t)(ms % 1000 * 1000),
+	};
 	return select(highest + 1, reads, writes, errors,
-		      limited ? &timeout : NULL);
+		      ms == UINT64_MAX ? NULL : &timeout);
 }
 
 static void *serve(void *arg)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API as bytes on a socket: framing, limits, rude clients. No guest."""
 import os
+import resource
 import sys
 import threading
 import time
@@ -204,6 +205,43 @@ def eleventh_connection_is_turned_away(t):
             pass
         assert time.monotonic() < deadline, "no place became free"
         time.sleep(0.01)
+
+
+def cpu_seconds(pid):
+    """What a process has used so far."""
+    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@test
+def clients_wait_while_descriptors_are_short(t):
+    """Without turning the processor meanwhile."""
+    m = Monitor(test=t)
+    spare = 3
+    limit = len(os.listdir("/proc/%d/fd" % m.pid)) + spare
+    m.close()
+    m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_NOFILE, (limit, limit)))
+    connections = [m.connect() for _ in range(spare + 3)]
+    for connection in connections:
+        connection.send(request_bytes("GET", "/version"))
+    served = 0
+    while served < len(connections) and not connections[served].silent(0.2):
+        assert connections[served].receive().status == 200
+        served += 1
+    assert 0 < served < len(connections), served
+    before = cpu_seconds(m.pid)
+    time.sleep(1)
+    used = cpu_seconds(m.pid) - before
+    assert used < 0.2, used
+    for connection in connections[:served]:
+        connection.close()
+    for connection in connections[served:]:
+        assert connection.receive().status == 200
+        connection.close()
+    assert m.get("/version")
+    assert "No file descriptors available (os error 24)" in m.log
 
 
 @test
