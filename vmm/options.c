@@ -222,7 +222,8 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	ret = parse_all(options, argc, argv, seen, err);
 	if (!ret)
 		ret = check_needs(seen, err);
-	if (!options->metadata_limit)
+	options->has_metadata_limit = seen[find("--mmds-size-limit") - rows];
+	if (!options->has_metadata_limit)
 		options->metadata_limit = options->max_payload;
 	return ret ? ret : set_backing(options, err);
 }

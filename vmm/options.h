@@ -32,7 +32,8 @@ struct options {
 	bool version;
 	bool help;
 	uint64_t max_payload;
-	uint64_t metadata_limit;
+	bool has_metadata_limit;
+	uint64_t metadata_limit; /* max_payload if it was not given */
 	uint64_t start_time_us;
 	uint64_t start_time_cpu_us;
 	uint64_t parent_cpu_time_us;

@@ -109,6 +109,14 @@ def metadata_limit_is_that_of_requests(t):
 
 
 @test
+def metadata_limit_may_be_zero(t):
+    m = Monitor(test=t, args=["--mmds-size-limit", "0"])
+    status, body = m.api("PUT", "/mmds", {})
+    assert status == 413, (status, body)
+    assert m.get("/mmds") == {}
+
+
+@test
 def metadata_is_not_logged(t):
     m = Monitor(test=t)
     m.put("/mmds", key="a-secret")

@@ -54,6 +54,29 @@ static void test_options_parse_every_kind_is_stored(void **state)
 	assert_int_equal(options.backing, GMEM_MEMFD);
 }
 
+static void test_options_parse_metadata_limit_may_be_zero(void **state)
+{
+	static const struct {
+		const char *line;
+		uint64_t limit;
+	} cases[] = {
+		{"", 51200},
+		{"--http-api-max-payload-size 7", 7},
+		{"--mmds-size-limit 9 --http-api-max-payload-size 7", 9},
+		{"--mmds-size-limit 0", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct options options;
+		char line[80];
+
+		snprintf(line, sizeof(line), "%s", cases[i].line);
+		assert_int_equal(parse(&options, line, NULL), 0);
+		assert_int_equal(options.metadata_limit, cases[i].limit);
+	}
+}
+
 static void test_options_parse_double_dash_ends_arguments(void **state)
 {
 	char line[] = "--id a -- --nonsense";
@@ -155,6 +178,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_parse_nothing_gives_defaults),
 		cmocka_unit_test(test_options_parse_every_kind_is_stored),
+		cmocka_unit_test(test_options_parse_metadata_limit_may_be_zero),
 		cmocka_unit_test(test_options_parse_double_dash_ends_arguments),
 		cmocka_unit_test(test_options_parse_help_wins_over_mistakes),
 		cmocka_unit_test(test_options_parse_bad_lines_say_why),
