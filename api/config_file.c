@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define FILE_SIZE_MAX MIB(16)
 
@@ -212,36 +211,50 @@ static int apply_sections(struct vmm *vmm, const struct json_text *text,
 
 /* ---------------------------------------------------------------- the file */
 
-/* @what: "the ... file", for errors. */
+/* Reads to the end, whatever kind of file it is. -EFBIG: longer than @max. */
+static int read_to_end(int fd, size_t max, char **ret_text, size_t *ret_len)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0, size = 0;
+	ssize_t n;
+
+	do {
+		if (len + 1 >= size) {
+			char *grown = realloc(text, 2 * size + KIB(16));
+
+			if (!grown)
+				return -ENOMEM;
+			text = grown;
+			size = 2 * size + KIB(16);
+		}
+		n = read(fd, text + len, size - len - 1);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		len += n > 0 ? (size_t)n : 0;
+		if (len > max)
+			return -EFBIG;
+	} while (n);
+	text[len] = '\0';
+	*ret_len = len;
+	*ret_text = take_ptr(text);
+	return 0;
+}
+
+/* @what: "the ... file", for errors. It may be a pipe. */
 static int read_file(const char *path, const char *what, char **ret_text,
 		     size_t *ret_len, struct error *err)
 {
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	AUTO_FREE char *text = NULL;
-	struct stat st;
-	ssize_t n;
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret = fd < 0 ? -errno
+			 : read_to_end(fd, FILE_SIZE_MAX, ret_text, ret_len);
 
-	if (fd < 0 || fstat(fd, &st))
-		return error_set_os(
-			err, errno,
-			"Unable to open or read from the %s file:", what);
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > FILE_SIZE_MAX)
+	if (ret == -EFBIG)
 		return error_set(err, EINVAL,
-				 "The %s file is not a regular file of at most "
-				 "16 MiB",
-				 what);
-	text = malloc((size_t)st.st_size + 1);
-	if (!text)
-		return error_set_os(err, ENOMEM,
-				    "Unable to read the %s file:", what);
-	n = read(fd, text, (size_t)st.st_size);
-	if (n < 0)
+				 "The %s file is longer than 16 MiB", what);
+	if (ret)
 		return error_set_os(
-			err, errno,
+			err, -ret,
 			"Unable to open or read from the %s file:", what);
-	text[n] = '\0';
-	*ret_len = (size_t)n;
-	*ret_text = take_ptr(text);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line, log format, exit codes and signals. No guest."""
+import json
 import os
 import re
 import resource
@@ -285,6 +286,37 @@ def config_file_problems(t):
         code, out, err = run("--no-api", "--config-file", path)
         t.point(code == 1 and part in out and "exit_code=1" in out, name,
                 "%s\n%s\n%s" % (code, out, err))
+
+
+@test
+def config_file_from_a_pipe(t):
+    """More than a pipe holds, so that it comes in pieces."""
+    config = json.dumps({"boot-source": {"kernel_image_path": "/no/kernel"},
+                         "drives": [], "padding": "x" * 200000})
+    m = Monitor(test=t, api=False, args=["--config-file", "/dev/stdin"])
+    m.send(config.encode())
+    m.process.stdin.close()
+    assert m.wait() == 1
+    assert "The kernel file cannot be opened" in m.log, m.log
+    end, start = os.pipe()
+    t.defer(os.close, end)
+    os.write(start, b'{"from": "a pipe"}')
+    os.close(start)
+    m = Monitor(test=t, pass_fds=(end,),
+                args=["--metadata", "/dev/fd/%d" % end])
+    assert m.get("/mmds") == {"from": "a pipe"}
+
+
+@test
+def config_file_that_is_too_long(t):
+    path = t.path("config")
+    with open(path, "wb") as file:
+        file.truncate(16 * 2 ** 20 + 1)
+    for name, text in ((path, "longer than 16 MiB"),
+                       ("/dev/zero", "longer than 16 MiB"),
+                       (t.dir, "Is a directory (os error 21)")):
+        code, out, _ = run("--no-api", "--config-file", name)
+        t.point(code == 1 and text in out, name, "%s %s" % (code, out))
 
 
 @test
