@@ -53,7 +53,7 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(rate_limiter),
-	 .present = AT(has_rate_limiter),
+	 .present = NO_PRESENT,
 	 .parse = limiter_parse},
 	{.name = "io_engine",
 	 .kind = FIELD_CHOICE,
@@ -129,16 +129,13 @@ int api_patch_drive(struct api_call *call)
 
 json_t *drive_to_json(const struct drive_config *config)
 {
-	return json_pack("{s:s, s:s?, s:b, s:s, s:b, s:s?, s:o, s:s, s:s?}",
-			 "drive_id", config->drive_id, "partuuid",
-			 config->partuuid, "is_root_device",
-			 config->is_root_device, "cache_type",
-			 cache_choices[config->cache_type].name, "is_read_only",
-			 config->is_read_only, "path_on_host",
-			 config->path_on_host, "rate_limiter",
-			 limiter_to_json(config->has_rate_limiter
-						 ? &config->rate_limiter.values
-						 : NULL),
-			 "io_engine", engine_choices[config->io_engine].name,
-			 "socket", config->socket);
+	return json_pack(
+		"{s:s, s:s?, s:b, s:s, s:b, s:s?, s:o, s:s, s:s?}", "drive_id",
+		config->drive_id, "partuuid", config->partuuid,
+		"is_root_device", config->is_root_device, "cache_type",
+		cache_choices[config->cache_type].name, "is_read_only",
+		config->is_read_only, "path_on_host", config->path_on_host,
+		"rate_limiter", limiter_to_json(&config->rate_limiter.values),
+		"io_engine", engine_choices[config->io_engine].name, "socket",
+		config->socket);
 }

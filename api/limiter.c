@@ -59,15 +59,13 @@ int limiter_parse(const struct json_text *text, const json_t *value,
 
 static json_t *bucket_to_json(const struct token_bucket_config *bucket)
 {
-	json_t *burst =
-		bucket->one_time_burst
+	json_t *burst;
+
+	if (!token_bucket_config_limits(bucket))
+		return json_null();
+	burst = bucket->one_time_burst
 			? json_integer((json_int_t)bucket->one_time_burst)
 			: json_null();
-
-	if (!bucket->size || !bucket->refill_time_ms) {
-		json_decref(burst);
-		return json_null();
-	}
 	return json_pack("{s:I, s:o, s:I}", "size", (json_int_t)bucket->size,
 			 "one_time_burst", burst, "refill_time",
 			 (json_int_t)bucket->refill_time_ms);
@@ -75,7 +73,7 @@ static json_t *bucket_to_json(const struct token_bucket_config *bucket)
 
 json_t *limiter_to_json(const struct rate_limiter_config *config)
 {
-	if (!config)
+	if (!rate_limiter_config_limits(config))
 		return json_null();
 	return json_pack("{s:o, s:o}", "bandwidth",
 			 bucket_to_json(&config->bandwidth), "ops",

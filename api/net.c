@@ -93,13 +93,13 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(rx_rate_limiter),
-	 .present = AT(has_rx_rate_limiter),
+	 .present = NO_PRESENT,
 	 .parse = limiter_parse},
 	{.name = "tx_rate_limiter",
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(tx_rate_limiter),
-	 .present = AT(has_tx_rate_limiter),
+	 .present = NO_PRESENT,
 	 .parse = limiter_parse},
 	{.name = "tap_fd",
 	 .kind = FIELD_UINT,
@@ -213,13 +213,9 @@ json_t *net_to_json(const struct net_config *config)
 		config->mtu ? json_integer((json_int_t)config->mtu)
 			    : json_null(),
 		"rx_rate_limiter",
-		limiter_to_json(config->has_rx_rate_limiter
-					? &config->rx_rate_limiter.values
-					: NULL),
+		limiter_to_json(&config->rx_rate_limiter.values),
 		"tx_rate_limiter",
-		limiter_to_json(config->has_tx_rate_limiter
-					? &config->tx_rate_limiter.values
-					: NULL));
+		limiter_to_json(&config->tx_rate_limiter.values));
 
 	if (object)
 		add_extras(object, config);

@@ -31,7 +31,7 @@ json_t *drive_to_json(const struct drive_config *config);
 json_t *net_to_json(const struct net_config *config);
 json_t *vsock_to_json(const struct vsock_config *config);
 json_t *mmds_config_to_json(const struct mmds_config *config);
-/* @config may be NULL: null. */
+/* null if it limits nothing. */
 json_t *limiter_to_json(const struct rate_limiter_config *config);
 
 /* Answers a GET with what @make builds, on the loop thread, from the microVM's

@@ -214,7 +214,8 @@ static int open_backend(struct net *net, const struct net_config *config,
 
 	if (ret || !config->vhost)
 		return ret;
-	if (config->has_rx_rate_limiter || config->has_tx_rate_limiter)
+	if (rate_limiter_config_limits(&config->rx_rate_limiter.values) ||
+	    rate_limiter_config_limits(&config->tx_rate_limiter.values))
 		return error_set(err, EINVAL,
 				 "vhost knows no rate limiters: an interface "
 				 "has either");

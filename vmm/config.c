@@ -109,6 +109,17 @@ void mmds_config_release(struct mmds_config *config)
 	free(config->interfaces);
 }
 
+bool token_bucket_config_limits(const struct token_bucket_config *config)
+{
+	return config->size && config->refill_time_ms;
+}
+
+bool rate_limiter_config_limits(const struct rate_limiter_config *config)
+{
+	return token_bucket_config_limits(&config->bandwidth) ||
+	       token_bucket_config_limits(&config->ops);
+}
+
 void rate_limiter_config_update(struct rate_limiter_config *config,
 				const struct rate_limiter_update *update)
 {

@@ -92,7 +92,6 @@ struct drive_config {
 	bool is_read_only;
 	enum cache_type cache_type;
 	enum io_engine io_engine;
-	bool has_rate_limiter;
 	struct rate_limiter_update rate_limiter;
 };
 
@@ -114,7 +113,6 @@ struct net_config {
 	bool has_tap_fd;
 	uint64_t tap_fd; /* a tap this process inherited, instead of a name */
 	bool vhost;
-	bool has_rx_rate_limiter, has_tx_rate_limiter;
 	struct rate_limiter_update rx_rate_limiter, tx_rate_limiter;
 };
 
@@ -162,6 +160,10 @@ extern const struct machine_config machine_config_default;
 int machine_config_update(struct machine_config *config,
 			  const struct machine_update *update,
 			  struct error *err) must_check;
+
+/* Does it limit anything? One that does not is as good as none. */
+bool token_bucket_config_limits(const struct token_bucket_config *config);
+bool rate_limiter_config_limits(const struct rate_limiter_config *config);
 
 /* A limiter as a client would describe it after @update. */
 void rate_limiter_config_update(struct rate_limiter_config *config,

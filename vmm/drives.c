@@ -148,7 +148,6 @@ static void apply_limits(struct drive *drive,
 			 const struct rate_limiter_update *update)
 {
 	block_update_limiter(drive->block, update);
-	drive->config.has_rate_limiter = true;
 	rate_limiter_config_update(&drive->config.rate_limiter.values, update);
 }
 

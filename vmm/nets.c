@@ -143,14 +143,17 @@ int nets_update(struct nets *nets, const struct net_update *update,
 {
 	size_t slot = find(nets, update->iface_id);
 	struct interface *interface;
+	struct net_config *config;
 
 	if (slot == nets->count)
 		return error_set(err, ENOENT,
 				 "Unable to update the network device: Failed "
 				 "perform action on device: Device not found");
 	interface = nets->list[slot];
+	config = &interface->config;
 	if (net_has_vhost(interface->net) &&
-	    (update->has_rx_rate_limiter || update->has_tx_rate_limiter))
+	    (rate_limiter_config_limits(&update->rx_rate_limiter.values) ||
+	     rate_limiter_config_limits(&update->tx_rate_limiter.values)))
 		return error_set(err, EINVAL,
 				 "Unable to update the network device: vhost "
 				 "knows no rate limiters");
@@ -158,18 +161,10 @@ int nets_update(struct nets *nets, const struct net_update *update,
 		interface->net,
 		update->has_rx_rate_limiter ? &update->rx_rate_limiter : NULL,
 		update->has_tx_rate_limiter ? &update->tx_rate_limiter : NULL);
-	if (update->has_rx_rate_limiter) {
-		interface->config.has_rx_rate_limiter = true;
-		rate_limiter_config_update(
-			&interface->config.rx_rate_limiter.values,
-			&update->rx_rate_limiter);
-	}
-	if (update->has_tx_rate_limiter) {
-		interface->config.has_tx_rate_limiter = true;
-		rate_limiter_config_update(
-			&interface->config.tx_rate_limiter.values,
-			&update->tx_rate_limiter);
-	}
+	rate_limiter_config_update(&config->rx_rate_limiter.values,
+				   &update->rx_rate_limiter);
+	rate_limiter_config_update(&config->tx_rate_limiter.values,
+				   &update->tx_rate_limiter);
 	return 0;
 }
 

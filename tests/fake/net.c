@@ -2,13 +2,17 @@
 #include "tests/fake/net.h"
 
 #include "virtio/net_frame.h"
+#include "virtio/tap.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 struct net {
 	struct virtio_device dev;
 	struct fake_net fake;
+	char tap[TAP_NAME_MAX + 1];
+	bool vhost;
 };
 
 static void fake_destroy(struct virtio_device *dev)
@@ -27,10 +31,11 @@ int net_create(struct net **ret_net, const struct net_config *config,
 {
 	struct net *net = calloc(1, sizeof(*net));
 
-	(void)config;
 	(void)metrics;
 	if (!net)
 		return error_set_os(err, ENOMEM, "No fake interface:");
+	snprintf(net->tap, sizeof(net->tap), "%s", config->host_dev_name);
+	net->vhost = config->vhost;
 	virtio_device_init(&net->dev, &fake_ops, 0, "", 0);
 	*ret_net = net;
 	return 0;
@@ -43,14 +48,12 @@ struct virtio_device *net_virtio(struct net *net)
 
 const char *net_tap_name(const struct net *net)
 {
-	(void)net;
-	return "fake";
+	return net->tap;
 }
 
 bool net_has_vhost(const struct net *net)
 {
-	(void)net;
-	return false;
+	return net->vhost;
 }
 
 void net_update_limiters(struct net *net, const struct rate_limiter_update *rx,

@@ -138,6 +138,7 @@ def log_lines(t):
         "--id", "vm-1", "--show-level", "--show-log-origin", "--level",
         "Debug"])
     m.get("/version")
+    m.expect(b"API call duration")
     origin = r":[^:]+/[^:]+\.c:\d+"
     lines = m.console.decode().splitlines()
     line = re.compile(STAMP + r"\[vm-1:(ember|ember_api)"

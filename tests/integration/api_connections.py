@@ -179,6 +179,34 @@ def interface_config_round_trip(t):
 
 
 @test
+def interface_limiters_that_are_empty(t):
+    """They limit nothing, and nothing is shown of them."""
+    network(t, "tap0", "tap1", "tap2")
+    m = Monitor(test=t)
+    nothing = {"size": 0, "refill_time": 100}
+    put_net(m, "eth0", "tap0", rx_rate_limiter={}, tx_rate_limiter={
+        "bandwidth": None, "ops": nothing})
+    put_net(m, "eth1", "tap1", rx_rate_limiter={"ops": BUCKET})
+    put_net(m, "eth2", "tap2")
+    before = m.get("/vm/config")["network-interfaces"]
+    assert [(net["rx_rate_limiter"], net["tx_rate_limiter"])
+            for net in before] == [
+        (None, None),
+        ({"bandwidth": None, "ops": {**BUCKET, "one_time_burst": None}},
+         None),
+        (None, None)], before
+    m.start(guest("echo"))
+    for name in ("eth0", "eth1", "eth2"):
+        m.patch("/network-interfaces/" + name, iface_id=name,
+                rx_rate_limiter={}, tx_rate_limiter={"ops": None})
+        assert m.get("/vm/config")["network-interfaces"] == before, name
+    m.patch("/network-interfaces/eth1", iface_id="eth1",
+            rx_rate_limiter={"ops": nothing})
+    assert m.get("/vm/config")["network-interfaces"][1][
+        "rx_rate_limiter"] is None
+
+
+@test
 def interface_from_a_descriptor(t):
     """The monitor is given an open tap and needs no rights of its own."""
     network(t)
@@ -208,13 +236,16 @@ def interface_with_vhost(t):
     body = {"iface_id": "eth0", "host_dev_name": "tap0", "vhost": True}
     prefix = "Network config error: Could not create the network device: "
     exists = os.path.exists("/dev/vhost-net")
+    works = None if exists else (prefix + "vhost was asked for, but "
+                                 "/dev/vhost-net cannot be opened: " + OS_2)
     check(t, m, [
         ("PUT", path, {**body, "vhost": "yes"}, DESERIALIZING),
         ("PUT", path, {**body, "rx_rate_limiter": LIMITER},
          prefix + "vhost knows no rate limiters: an interface has either"),
         ("PUT", path, {**body, "vhost": False}, None),
-        ("PUT", path, body, None if exists else prefix + "vhost was asked "
-         "for, but /dev/vhost-net cannot be opened: " + OS_2),
+        ("PUT", path, {**body, "rx_rate_limiter": {}, "tx_rate_limiter": {
+            "ops": {"size": 0, "refill_time": 1}}}, works),
+        ("PUT", path, body, works),
     ])
     if not exists:
         return
@@ -446,6 +477,24 @@ def drive_limiters(t):
     (config,) = m.get("/vm/config")["drives"]
     assert config["rate_limiter"] == {"bandwidth": FULL_BUCKET,
                                       "ops": None}, config
+
+
+@test
+def drive_limiters_that_are_empty(t):
+    m = Monitor(test=t)
+    drive = {"path_on_host": t.write("disk", bytes(4096)),
+             "is_root_device": False}
+    m.put("/drives/a", drive_id="a", rate_limiter={}, **drive)
+    m.put("/drives/b", drive_id="b", **drive)
+    m.put("/drives/c", drive_id="c", rate_limiter={"ops": BUCKET}, **drive)
+    before = m.get("/vm/config")["drives"]
+    assert [d["rate_limiter"] for d in before] == [
+        None, None, {"bandwidth": None,
+                     "ops": {**BUCKET, "one_time_burst": None}}], before
+    m.start(guest("echo"))
+    for name in "abc":
+        m.patch("/drives/" + name, drive_id=name, rate_limiter={})
+    assert m.get("/vm/config")["drives"] == before
 
 
 @test
