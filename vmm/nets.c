@@ -76,6 +76,27 @@ static int check_mac(const struct nets *nets, const struct net_config *config,
 	return 0;
 }
 
+/* A name attaches once, as the kernel sees to; descriptors could share a tap,
+ * and each interface would get part of the frames. */
+static int check_tap(const struct nets *nets, const struct net *net,
+		     struct error *err)
+{
+	const char *name = net_tap_name(net);
+
+	for (size_t i = 0; i < nets->count; i++)
+		if (strcmp(net_tap_name(nets->list[i]->net), name) == 0)
+			return error_set(err, EBUSY,
+					 "Could not create the network device: "
+					 "Open tap device failed: Error while "
+					 "creating ifreq structure: %s (os "
+					 "error %d). Invalid TUN/TAP Backend "
+					 "provided by %s. Check our "
+					 "documentation on setting up the "
+					 "network devices.",
+					 os_error_text(EBUSY), EBUSY, name);
+	return 0;
+}
+
 static int interface_create(struct nets *nets, struct interface **ret_interface,
 			    struct net_config *config, struct error *err)
 {
@@ -87,6 +108,11 @@ static int interface_create(struct nets *nets, struct interface **ret_interface,
 	ret = net_create(&interface->net, config, &interface->metrics, err);
 	if (ret) {
 		free(interface);
+		return ret;
+	}
+	ret = check_tap(nets, interface->net, err);
+	if (ret) {
+		interface_destroy(nets, interface);
 		return ret;
 	}
 	ret = metrics_add_device(nets->metrics, METRICS_NET, config->iface_id,

@@ -19,7 +19,8 @@ int nets_create(struct nets **ret_nets, struct metrics *metrics) must_check;
 /* The machine the devices were attached to must be gone. Accepts NULL. */
 void nets_destroy(struct nets *nets);
 
-/* Adds or replaces an interface: opens its tap, takes the strings of @config.
+/* Adds or replaces an interface: opens its tap, which no other interface may
+ * have (-EBUSY), takes the strings of @config.
  * A replaced one is closed first, as its tap is likely to be the same; so when
  * the new one fails, neither is left. */
 int nets_set(struct nets *nets, struct net_config *config,

@@ -16,7 +16,7 @@ from rows import DESERIALIZING, check
 from tap import main, test
 
 TUNSETIFF = 0x400454ca
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 2, 0x1000, 0x4000
+IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 2, 0x100, 0x1000, 0x4000
 OS_2 = "No such file or directory (os error 2)"
 NOT_FOUND = "Device not found"
 BAD_TAP = ("Network config error: Could not create the network device: Open "
@@ -226,6 +226,28 @@ def interface_from_a_descriptor(t):
         fault = m.fault("PUT", "/network-interfaces/eth1", {
             "iface_id": "eth1", "host_dev_name": "x", "tap_fd": number})
         assert text in fault, fault
+
+
+@test
+def interface_descriptor_of_a_tap_in_use(t):
+    """One tap, one interface, however it was given."""
+    network(t)
+    fd = open_tap(t, "mine0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+                  | IFF_MULTI_QUEUE)
+    again = open_tap(t, "mine0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+                     | IFF_MULTI_QUEUE)
+    m = Monitor(test=t, pass_fds=(fd, again))
+    put_net(m, "eth0", "x", tap_fd=fd)
+    for number in (fd, again):
+        fault = m.fault("PUT", "/network-interfaces/eth1", {
+            "iface_id": "eth1", "host_dev_name": "y", "tap_fd": number})
+        assert fault == (
+            BAD_TAP + "Error while creating ifreq structure: Resource busy "
+            "(os error 16). Invalid TUN/TAP Backend provided by mine0. Check "
+            "our documentation on setting up the network devices."), fault
+    put_net(m, "eth0", "x", tap_fd=again)  # itself does not count
+    m.fault("PUT", "/network-interfaces/eth1", {
+        "iface_id": "eth1", "host_dev_name": "mine0"})
 
 
 @test

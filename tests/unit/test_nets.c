@@ -97,12 +97,29 @@ static void test_update_of_nothing_changes_nothing(void **state)
 	assert_int_equal(tx->ops.refill_time_ms, 6);
 }
 
+static void test_set_tap_of_another_is_busy(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(set(f, "eth0", "tap0", false), 0);
+	assert_int_equal(set(f, "eth1", "tap1", false), 0);
+	assert_int_equal(set(f, "eth0", "tap0", false), 0); /* replaced */
+	assert_int_equal(set(f, "eth2", "tap1", false), -EBUSY);
+	assert_non_null(strstr(f->err.text, "Resource busy (os error 16)"));
+	assert_int_equal(nets_count(f->nets), 2);
+	/* A refused replacement is lost, and its tap is free. */
+	assert_int_equal(set(f, "eth0", "tap1", false), -EBUSY);
+	assert_int_equal(nets_count(f->nets), 1);
+	assert_int_equal(set(f, "eth2", "tap0", false), 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(test_update_vhost_takes_limiters_that_are_none),
 		CASE(test_update_of_nothing_changes_nothing),
+		CASE(test_set_tap_of_another_is_busy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
