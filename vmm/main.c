@@ -16,11 +16,28 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum {
 	EXIT_BAD_CONFIGURATION = 152,
 	EXIT_BAD_ARGUMENTS = 153,
 };
+
+/*
+ * Each connection of a socket device needs a descriptor, and 1024 is the usual
+ * soft limit, there for the sake of select. Failing is no harm until then.
+ */
+static void raise_fd_limit(void)
+{
+	enum { ENOUGH = 32768 };
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= ENOUGH)
+		return;
+	limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)ENOUGH);
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warn("Cannot raise the limit of descriptors");
+}
 
 /*
  * A descriptor table that grows while threads share it waits for an RCU grace
@@ -179,6 +196,7 @@ int main(int argc, char *argv[])
 	/* An arena per thread would cost memory and system calls; there is
 	 * little to contend for. */
 	mallopt(M_ARENA_MAX, 1);
+	raise_fd_limit();
 	grow_fd_table();
 	unblock_stdout();
 	if (configure_log(&options, &err)) {

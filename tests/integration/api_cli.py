@@ -321,6 +321,20 @@ def config_file_that_is_too_long(t):
 
 
 @test
+def descriptor_limit_is_raised(t):
+    """To what is allowed, but no further than is of use."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits, want in (((256, 256), 256), ((256, 300), 300),
+                         ((hard, hard), hard),
+                         ((256, hard), min(hard, 32768))):
+        m = Monitor(test=t, preexec_fn=lambda limits=limits:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+        found = resource.prlimit(m.pid, resource.RLIMIT_NOFILE)
+        t.point(found == (want, limits[1]), "%d of %d" % limits, str(found))
+        m.close()
+
+
+@test
 def no_api_has_no_socket(t):
     config = t.write("config", "{}")
     code, _, _ = run("--no-api", "--config-file", config, "--api-sock",
