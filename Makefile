@@ -57,7 +57,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
-	test_mmds test_mmds_stack test_state test_json_text test_nets
+	test_mmds test_mmds_stack test_state test_json_text test_nets test_server
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
@@ -98,7 +98,7 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 $(B)/tests/unit/test_vmm: $(B)/tests/fake/machine.o
 $(B)/tests/unit/test_nets $(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_stack $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o
 $(B)/tests/unit/test_net $(B)/tests/fuzz/fuzz_net: $(B)/tests/fake/tap.o
-$(B)/tests/unit/test_router $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
+$(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
 $(UNIT_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka

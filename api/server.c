@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -57,6 +58,7 @@ struct api_server {
 	struct vmm *vmm;
 	size_t max_payload;
 	int listen_fd, stop_fd;
+	int low[CONNECTIONS_MAX]; /* numbers kept for clients; -1: in use */
 	struct MHD_Daemon *daemon;
 	unsigned connections;
 	uint64_t accept_at_ns; /* not before; 0: at any time */
@@ -320,6 +322,43 @@ static void pause_accepting(struct api_server *server, int error)
 	server->accept_at_ns = monotonic_ns() + ACCEPT_PAUSE_NS;
 }
 
+/* select takes numbers below FD_SETSIZE only, and a socket device may hold as
+ * many connections: numbers for our clients are kept by duplicates of a
+ * descriptor. With a limit of descriptors that low there is no need. */
+static void keep_low_numbers(struct api_server *server)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur <= FD_SETSIZE)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(server->low); i++) {
+		if (server->low[i] >= 0)
+			continue;
+		server->low[i] = fcntl(server->stop_fd, F_DUPFD_CLOEXEC, 0);
+		if (server->low[i] >= FD_SETSIZE)
+			close_fd(&server->low[i]);
+		if (server->low[i] < 0)
+			return;
+	}
+}
+
+/* The same client under a number that select takes; or as it was. */
+static int lower(struct api_server *server, int fd)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(server->low); i++) {
+		int low = server->low[i];
+
+		if (fd < FD_SETSIZE)
+			break;
+		if (low < 0 || dup3(fd, low, O_CLOEXEC) < 0)
+			continue;
+		close_fd(&fd);
+		server->low[i] = -1;
+		fd = low;
+	}
+	return fd;
+}
+
 static void accept_client(struct api_server *server)
 {
 	struct sockaddr_un addr;
@@ -332,7 +371,8 @@ static void accept_client(struct api_server *server)
 		return;
 	}
 	server->accept_at_ns = 0;
-	if (server->connections >= CONNECTIONS_MAX) {
+	fd = lower(server, fd);
+	if (server->connections >= CONNECTIONS_MAX || fd >= FD_SETSIZE) {
 		turn_away(fd);
 		return;
 	}
@@ -386,6 +426,7 @@ static void *serve(void *arg)
 
 	pthread_setname_np(pthread_self(), "ember_api");
 	log_info("API server started.");
+	keep_low_numbers(server);
 	for (;;) {
 		if (wait_for_work(server, &reads, &writes, &errors) < 0)
 			continue;
@@ -394,6 +435,7 @@ static void *serve(void *arg)
 		if (FD_ISSET(server->listen_fd, &reads))
 			accept_client(server);
 		MHD_run_from_select(server->daemon, &reads, &writes, &errors);
+		keep_low_numbers(server);
 	}
 }
 
@@ -463,6 +505,8 @@ int api_server_start(struct api_server **ret_server, struct vmm *vmm,
 	server->vmm = vmm;
 	server->max_payload = options->max_payload;
 	server->stop_fd = -1;
+	for (size_t i = 0; i < ARRAY_SIZE(server->low); i++)
+		server->low[i] = -1;
 	server->listen_fd = bind_socket(options->socket_path, err);
 	if (server->listen_fd < 0) {
 		ret = server->listen_fd;
@@ -492,6 +536,8 @@ void api_server_stop(struct api_server *server)
 		pthread_join(server->thread, NULL);
 	if (server->daemon)
 		MHD_stop_daemon(server->daemon);
+	for (size_t i = 0; i < ARRAY_SIZE(server->low); i++)
+		close_fd(&server->low[i]);
 	close_fd(&server->listen_fd);
 	close_fd(&server->stop_fd);
 	free(server);

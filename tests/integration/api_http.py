@@ -214,15 +214,22 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def limited(t, descriptors):
+    """A monitor that serves, with so many descriptors at most."""
+    m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_NOFILE, (descriptors, descriptors)))
+    assert m.get("/version")
+    return m
+
+
 @test
 def clients_wait_while_descriptors_are_short(t):
     """Without turning the processor meanwhile."""
-    m = Monitor(test=t)
     spare = 3
+    m = limited(t, 512)
     limit = len(os.listdir("/proc/%d/fd" % m.pid)) + spare
     m.close()
-    m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
-        resource.RLIMIT_NOFILE, (limit, limit)))
+    m = limited(t, limit)
     connections = [m.connect() for _ in range(spare + 3)]
     for connection in connections:
         connection.send(request_bytes("GET", "/version"))
