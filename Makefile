@@ -8,7 +8,9 @@ SAN ?=
 V ?=
 Q := $(if $(V),,@)
 MHD := build/deps/libmicrohttpd
-LWIP := build/deps/lwip
+# One for each set of sanitizers: it reads what guests send.
+COMMA := ,
+LWIP := build/deps/lwip$(if $(SAN),-$(subst $(COMMA),-,$(SAN)))
 PREFIX ?= /usr/local
 
 CLANG := $(findstring clang,$(CC))
@@ -72,8 +74,13 @@ help: ## list the targets
 $(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh api/debian_source.sh
 	$(Q)api/microhttpd.sh $(MHD)
 
-$(LWIP)/lib/liblwip.a: vmm/lwip.sh api/debian_source.sh vmm/lwip/lwipopts.h vmm/lwip/arch/cc.h
-	$(Q)vmm/lwip.sh $(LWIP)
+# When fuzzed it has its memory from malloc, where ASan sees the end of each piece.
+LWIP_SRCS := vmm/lwip.sh api/debian_source.sh vmm/lwip/lwipopts.h vmm/lwip/arch/cc.h
+$(LWIP)/lib/liblwip.a: $(LWIP_SRCS)
+	$(Q)vmm/lwip.sh $(LWIP) $(if $(SAN),$(CC) -g,gcc) $(HARDEN) $(OPT) $(if $(SAN),,-Os) \
+		$(if $(findstring fuzzer,$(SAN)),-DMEM_LIBC_MALLOC=1)
+
+$(B)/vmm/mmds_stack.o: $(LWIP)/lib/liblwip.a
 
 DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
