@@ -2,6 +2,7 @@
 #include "vmm/mmds.h"
 
 #include "virtio/net.h"
+#include "vmm/mmds_sort.h"
 #include "vmm/mmds_stack.h"
 #include "vmm/mmds_token.h"
 #include "vmm/nets.h"
@@ -55,6 +56,8 @@ void mmds_destroy(struct mmds *mmds)
  * large. */
 static int set_document(struct mmds *mmds, json_t *value, struct error *err)
 {
+	json_t *sorted;
+
 	if (json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) >
 	    mmds->limit) {
 		json_decref(value);
@@ -62,8 +65,12 @@ static int set_document(struct mmds *mmds, json_t *value, struct error *err)
 				 "MMDS limit exceeded error: The MMDS patch "
 				 "request doesn't fit.");
 	}
+	sorted = mmds_sort(value);
+	json_decref(value);
+	if (!sorted)
+		return error_set_os(err, ENOMEM, "Cannot keep the metadata:");
 	json_decref(mmds->document);
-	mmds->document = value;
+	mmds->document = sorted;
 	return 0;
 }
 
