@@ -228,6 +228,47 @@ static void test_connections_keep_to_their_interface(void **state)
 	assert_answered(&peer);
 }
 
+/* lwIP would answer to itself, over any link. */
+static void test_frames_from_its_own_address_are_dropped(void **state)
+{
+	struct fixture *f = *state;
+	const struct segment syn = {
+		.from_port = 9, .to_port = HTTP_PORT, .flags = TCP_FLAG_SYN};
+	uint8_t frame[FAKE_FRAME_MAX];
+	size_t len = frame_tcp(frame, &syn);
+
+	memcpy(frame + FRAME_ETHERNET + 12, frame + FRAME_ETHERNET + 16, 4);
+	frame_fix_checksums(frame, len);
+	fixture_send(f, 0, frame, len);
+	assert_silence(f, 0);
+	assert_silence(f, 1);
+	assert_int_equal(f->counters.rx_accepted_unusual.value, 1);
+}
+
+static void test_resets_go_back_the_way_the_segment_came(void **state)
+{
+	struct fixture *f = *state;
+	struct peer peer = {.f = f, .port = 4000, .seq = 1};
+
+	for (peer.i = 0; peer.i < INTERFACES; peer.i++) {
+		peer_sends_at(&peer, 1, TCP_FLAG_ACK, "x", 1);
+		assert_true(peer_gets(&peer).flags & TCP_FLAG_RST);
+		assert_silence(f, 1 - peer.i);
+	}
+}
+
+static void test_what_is_beyond_the_window_is_acknowledged(void **state)
+{
+	struct fixture *f = *state;
+	struct peer peer = peer_connects(f, 0, 4000);
+	struct segment answer;
+
+	peer_sends_at(&peer, peer.seq + 4000, TCP_FLAG_ACK, "x", 1);
+	answer = next_segment(f, 0);
+	assert_int_equal(answer.flags, TCP_FLAG_ACK);
+	assert_int_equal(answer.ack, peer.seq);
+}
+
 static void test_garbage_does_no_harm(void **state)
 {
 	struct fixture *f = *state;
@@ -324,6 +365,9 @@ int main(void)
 		CASE(test_other_ports_and_protocols),
 		CASE(test_thirty_connections_at_once),
 		CASE(test_connections_keep_to_their_interface),
+		CASE(test_frames_from_its_own_address_are_dropped),
+		CASE(test_resets_go_back_the_way_the_segment_came),
+		CASE(test_what_is_beyond_the_window_is_acknowledged),
 		CASE(test_garbage_does_no_harm),
 		CASE(test_a_flood_of_frames_is_cut),
 		CASE(test_guest_without_buffers_loses_frames_only),
