@@ -8,7 +8,9 @@ SAN ?=
 V ?=
 Q := $(if $(V),,@)
 MHD := build/deps/libmicrohttpd
-LWIP := build/deps/lwip
+# One for each set of sanitizers: it reads what guests send.
+COMMA := ,
+LWIP := build/deps/lwip$(if $(SAN),-$(subst $(COMMA),-,$(SAN)))
 PREFIX ?= /usr/local
 
 CLANG := $(findstring clang,$(CC))
@@ -41,7 +43,8 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/vmm.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
-	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c vmm/mmds_stack.c
+	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
+	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
 	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
@@ -57,7 +60,8 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
-	test_mmds test_mmds_stack test_state test_json_text test_nets test_server
+	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
+	test_json_text test_nets test_server
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
@@ -78,8 +82,13 @@ help: ## list the targets
 $(MHD)/lib/libmicrohttpd.a: api/microhttpd.sh api/debian_source.sh
 	$(Q)api/microhttpd.sh $(MHD)
 
-$(LWIP)/lib/liblwip.a: vmm/lwip.sh api/debian_source.sh vmm/lwip/lwipopts.h vmm/lwip/arch/cc.h
-	$(Q)vmm/lwip.sh $(LWIP)
+# When fuzzed it has its memory from malloc, where ASan sees the end of each piece.
+LWIP_SRCS := vmm/lwip.sh api/debian_source.sh vmm/lwip/lwipopts.h vmm/lwip/hooks.h vmm/lwip/arch/cc.h
+$(LWIP)/lib/liblwip.a: $(LWIP_SRCS)
+	$(Q)vmm/lwip.sh $(LWIP) $(if $(SAN),$(CC) -g,gcc) $(HARDEN) $(OPT) $(if $(SAN),,-Os) \
+		$(if $(findstring fuzzer,$(SAN)),-DMEM_LIBC_MALLOC=1)
+
+$(B)/vmm/mmds_stack.o $(B)/vmm/mmds_clients.o: $(LWIP)/lib/liblwip.a
 
 DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
@@ -96,7 +105,13 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
 $(B)/tests/unit/test_vmm: $(B)/tests/fake/machine.o
-$(B)/tests/unit/test_nets $(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_stack $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o
+MMDS_TCP_TESTS := $(B)/tests/unit/test_mmds_stack $(B)/tests/unit/test_mmds_tcp
+MMDS_TESTS := $(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_http
+$(B)/tests/unit/test_nets $(MMDS_TESTS) $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o
+$(MMDS_TESTS): $(B)/tests/fake/mmds_store.o
+$(MMDS_TCP_TESTS): $(B)/tests/fake/mmds_peer.o
+$(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
+$(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
 $(B)/tests/unit/test_net $(B)/tests/fuzz/fuzz_net: $(B)/tests/fake/tap.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 

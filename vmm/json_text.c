@@ -117,7 +117,11 @@ static const char **sorted_keys(const json_t *object)
 	/* jansson's iteration macro takes a mutable object; nothing is. */
 	json_object_foreach((json_t *)(uintptr_t)object, key, value)
 		keys[count++] = key;
-	qsort(keys, count, sizeof(*keys), compare_keys);
+	for (size_t i = 1; i < count; i++)
+		if (strcmp(keys[i - 1], keys[i]) > 0) {
+			qsort(keys, count, sizeof(*keys), compare_keys);
+			break;
+		}
 	return keys;
 }
 
@@ -148,6 +152,11 @@ static int write_value(const json_t *value, struct output *out)
 	if (json_is_real(value))
 		return write_real(json_real_value(value), out);
 	return json_dump_callback(value, append, out, JSON_ENCODE_ANY);
+}
+
+bool json_text_is_uint(const json_t *value)
+{
+	return json_is_array(value) && large_integer(value);
 }
 
 char *json_text(const json_t *value)

@@ -14,6 +14,7 @@
 #define EMBER_JSON_TEXT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* @value as compact text with sorted keys, to be freed; any kind of value. NULL
@@ -23,5 +24,8 @@ char *json_text(const json_t *value);
 /* An integer that may be beyond 2^63-1; a new reference. NULL without memory.
  */
 json_t *json_text_uint(uint64_t value);
+
+/* Is it such an integer, and not the array that it looks like? */
+bool json_text_is_uint(const json_t *value);
 
 #endif

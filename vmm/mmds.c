@@ -3,6 +3,7 @@
 
 #include "virtio/net.h"
 #include "vmm/json_text.h"
+#include "vmm/mmds_sort.h"
 #include "vmm/mmds_stack.h"
 #include "vmm/mmds_token.h"
 #include "vmm/nets.h"
@@ -57,19 +58,19 @@ void mmds_destroy(struct mmds *mmds)
 static int set_document(struct mmds *mmds, json_t *value, struct error *err)
 {
 	AUTO_FREE char *text = json_text(value);
+	json_t *sorted = text ? mmds_sort(value) : NULL;
 
-	if (!text) {
-		json_decref(value);
-		return error_set_os(err, ENOMEM, "Cannot keep the data:");
-	}
+	json_decref(value);
+	if (!sorted)
+		return error_set_os(err, ENOMEM, "Cannot keep the metadata:");
 	if (strlen(text) > mmds->limit) {
-		json_decref(value);
+		json_decref(sorted);
 		return error_set(err, EFBIG,
 				 "MMDS limit exceeded error: The MMDS patch "
 				 "request doesn't fit.");
 	}
 	json_decref(mmds->document);
-	mmds->document = value;
+	mmds->document = sorted;
 	return 0;
 }
 

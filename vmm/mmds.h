@@ -3,10 +3,12 @@
  * The metadata service (MMDS): a JSON document that the host fills through the
  * API and the guest reads over HTTP at 169.254.169.254. The parts:
  *
- *   mmds.c        this interface: the document, its limit, the configuration
- *   mmds_token.c  session tokens of version 2
- *   mmds_http.c   one request -> one answer
- *   mmds_stack.c  TCP/IP between the guest's interfaces and mmds_http.c
+ *   mmds.c          this interface: the document, its limit, the configuration
+ *   mmds_token.c    session tokens of version 2
+ *   mmds_sort.c     the document's keys in order
+ *   mmds_http.c     one request -> one answer
+ *   mmds_clients.c  connections of the guest, which ask mmds_http.c
+ *   mmds_stack.c    TCP/IP between them and the guest's interfaces
  *
  * Thread: loop (or main before it runs).
  */

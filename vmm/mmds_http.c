@@ -8,6 +8,7 @@
  */
 #include "vmm/mmds_http.h"
 
+#include "vmm/json_text.h"
 #include "vmm/mmds_token.h"
 
 #include <ctype.h>
@@ -26,9 +27,10 @@
 #define HEADER_NAME_MAX 64
 
 struct request {
-	const char *uri;
+	const char *uri; /* once read: the path in it */
 	size_t uri_len;
-	char path[MMDS_REQUEST_MAX + 1]; /* uri, in its simplest form */
+	char path[MMDS_REQUEST_MAX + 1]; /* that in its simplest form */
+	bool has_body;
 
 	char name[HEADER_NAME_MAX + 1]; /* the header being read */
 	size_t name_len;
@@ -108,9 +110,22 @@ static const struct {
 	{"Accept", keep_accept},
 };
 
+/* White space around a value is not part of it (RFC 9110, 5.5); the parser cuts
+ * off only what is before it. */
+static void trim(struct request *request)
+{
+	char *end = request->value + request->value_len;
+
+	while (end > request->value && (end[-1] == ' ' || end[-1] == '\t'))
+		end--;
+	*end = '\0';
+}
+
 /* Name and value are complete. */
 static void end_header(struct request *request)
 {
+	if (request->in_value)
+		trim(request);
 	for (size_t i = 0; i < ARRAY_SIZE(headers) && request->in_value; i++)
 		if (strcasecmp(headers[i].name, request->name) == 0)
 			headers[i].take(request);
@@ -174,23 +189,31 @@ static const http_parser_settings settings = {
 	.on_headers_complete = on_head,
 };
 
-/* The path of the URI: without scheme and host, with single slashes, without
- * one at the end. */
-static void simplify(struct request *request)
+/* Leaves the path of the URI: what follows scheme and host. */
+static void cut_host(struct request *request)
 {
 	static const char scheme[] = "http://";
 	const char *from = request->uri, *end = from + request->uri_len;
+
+	if (request->uri_len < sizeof(scheme) - 1 ||
+	    strncasecmp(from, scheme, sizeof(scheme) - 1) != 0)
+		return;
+	from += sizeof(scheme) - 1;
+	while (from < end && *from != '/')
+		from++;
+	request->uri = from;
+	request->uri_len = (size_t)(end - from);
+}
+
+/* The path with single slashes, and without one at the end. */
+static void simplify(struct request *request)
+{
 	char *to = request->path;
 
-	if (request->uri_len >= sizeof(scheme) - 1 &&
-	    strncasecmp(from, scheme, sizeof(scheme) - 1) == 0) {
-		from += sizeof(scheme) - 1;
-		while (from < end && *from != '/')
-			from++;
-	}
-	for (; from < end; from++)
-		if (*from != '/' || to == request->path || to[-1] != '/')
-			*to++ = *from;
+	for (size_t i = 0; i < request->uri_len; i++)
+		if (request->uri[i] != '/' || to == request->path ||
+		    to[-1] != '/')
+			*to++ = request->uri[i];
 	if (to > request->path + 1 && to[-1] == '/')
 		to--;
 	*to = '\0';
@@ -219,23 +242,55 @@ static void say(struct reply *reply, unsigned status, const char *fmt, ...)
 	va_end(ap);
 }
 
-static void not_found(struct reply *reply, const char *path)
+/* Names the path as it was asked for. */
+static void not_found(struct reply *reply, const struct request *request)
 {
-	say(reply, 404, "Resource not found: %s.", path);
+	say(reply, 404, "Resource not found: %.*s.", (int)request->uri_len,
+	    request->uri);
+}
+
+/* What both methods ask of a request. */
+static bool is_proper(const struct request *request, struct reply *reply)
+{
+	if (request->has_body)
+		say(reply, 400, "Invalid request.");
+	else if (!request->path[0])
+		say(reply, 400, "Invalid URI.");
+	else
+		return true;
+	return false;
 }
 
 /* -------------------------------------------------------------- GET: a value
  */
 
+/* RFC 6901, section 4: digits without leading zeros. */
 static json_t *array_item(json_t *array, const char *name)
 {
 	char *end;
 	unsigned long index;
 
-	if (!isdigit((unsigned char)*name))
+	if (!isdigit((unsigned char)name[0]) || (name[0] == '0' && name[1]))
 		return NULL;
 	index = strtoul(name, &end, 10);
-	return *end ? NULL : json_array_get(array, index);
+	return *end || json_text_is_uint(array) ? NULL
+						: json_array_get(array, index);
+}
+
+/* The same section: ~1 stands for a slash, ~0 for a tilde. */
+static void unescape(char *name)
+{
+	char *to = name;
+
+	for (; *name; name++) {
+		bool escaped =
+			name[0] == '~' && (name[1] == '0' || name[1] == '1');
+
+		if (escaped)
+			name++;
+		*to++ = !escaped ? *name : *name == '1' ? '/' : '~';
+	}
+	*to = '\0';
 }
 
 /* What a path like /a/b/0 names. */
@@ -246,49 +301,35 @@ static json_t *look_up(json_t *value, const char *path)
 
 	snprintf(names, sizeof(names), "%s", path);
 	for (char *name = strtok_r(names, "/", &save); name && value;
-	     name = strtok_r(NULL, "/", &save))
+	     name = strtok_r(NULL, "/", &save)) {
+		unescape(name);
 		value = json_is_array(value) ? array_item(value, name)
 					     : json_object_get(value, name);
+	}
 	return value;
 }
 
-static int compare_keys(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void write_keys(json_t *object, const char **keys, char *to)
-{
-	size_t count = 0;
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(object, key, value) keys[count++] = key;
-	qsort(keys, count, sizeof(*keys), compare_keys);
-	for (size_t i = 0; i < count; i++) {
-		value = json_object_get(object, keys[i]);
-		to += sprintf(to, "%s%s%s", i ? "\n" : "", keys[i],
-			      json_is_object(value) ? "/" : "");
-	}
-}
-
-/* Keys in order, one a line; those of objects end in a slash. NULL without
- * memory. */
+/* Keys, one a line; those of objects end in a slash. They are in order, as in
+ * all of the document. NULL without memory. */
 static char *list_keys(json_t *object)
 {
-	const char **keys = calloc(json_object_size(object) + 1, sizeof(*keys));
 	const char *key;
 	json_t *value;
 	size_t len = 1;
-	char *text;
+	char *text, *to;
 
 	json_object_foreach(object, key, value) len += strlen(key) + 2;
-	text = calloc(1, len);
-	if (keys && text)
-		write_keys(object, keys, text);
-	else
-		free(take_ptr(text));
-	free(keys);
+	text = to = malloc(len);
+	if (!text)
+		return NULL;
+	*to = '\0';
+	json_object_foreach(object, key, value)
+	{
+		if (to > text)
+			*to++ = '\n';
+		to = stpcpy(to, key);
+		to = stpcpy(to, json_is_object(value) ? "/" : "");
+	}
 	return text;
 }
 
@@ -337,11 +378,11 @@ static void answer_get(struct mmds *mmds, const struct request *request,
 	json_t *value;
 	json_t *none = json_null();
 
-	if (!may_get(mmds, request, reply))
+	if (!is_proper(request, reply) || !may_get(mmds, request, reply))
 		return;
 	value = look_up(document ? document : none, request->path);
 	if (!value) {
-		not_found(reply, request->path);
+		not_found(reply, request);
 		return;
 	}
 	reply->json = request->wants_json;
@@ -350,8 +391,7 @@ static void answer_get(struct mmds *mmds, const struct request *request,
 		return;
 	}
 	reply->status = 200;
-	reply->body = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS |
-						JSON_ENCODE_ANY);
+	reply->body = json_text(value);
 }
 
 /* -------------------------------------------------------------- PUT: a token
@@ -364,6 +404,8 @@ static void answer_put(struct mmds *mmds, const struct request *request,
 	unsigned long ttl;
 	char *end;
 
+	if (!is_proper(request, reply))
+		return;
 	if (request->forwarded) {
 		say(reply, 400,
 		    "Invalid header. Reason: Unsupported header name. Key: "
@@ -371,7 +413,7 @@ static void answer_put(struct mmds *mmds, const struct request *request,
 		return;
 	}
 	if (strcmp(request->path, TOKEN_PATH) != 0) {
-		not_found(reply, request->path);
+		not_found(reply, request);
 		return;
 	}
 	if (!request->has_ttl) {
@@ -431,48 +473,53 @@ static void answer_method(struct mmds *mmds, unsigned method,
 			  const struct request *request, struct reply *reply)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
-		if (methods[i].method == method) {
+		if (methods[i].method == method)
 			methods[i].answer(mmds, request, reply);
-			return;
-		}
-	say(reply, 501, "Invalid HTTP Method: Unsupported HTTP method.");
+}
+
+static bool method_known(unsigned method)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
+		if (methods[i].method == method)
+			return true;
+	return false;
+}
+
+/* What is wrong with the head of a request; false if nothing is. */
+static bool refuse_head(const http_parser *parser, struct reply *reply)
+{
+	unsigned error = HTTP_PARSER_ERRNO(parser);
+
+	if (error == HPE_INVALID_METHOD || !method_known(parser->method))
+		say(reply, 501,
+		    "Invalid HTTP Method: Unsupported HTTP method.");
+	else if (error == HPE_INVALID_VERSION ||
+		 (error == HPE_PAUSED &&
+		  (parser->http_major != 1 || parser->http_minor > 1)))
+		say(reply, 501,
+		    "Invalid HTTP Version: Unsupported HTTP version.");
+	else if (error == HPE_INVALID_URL)
+		say(reply, 400, "Invalid URI.");
+	else if (error != HPE_PAUSED)
+		say(reply, 400, "Invalid request.");
+	else
+		return false;
+	return true;
 }
 
 static void answer_request(struct mmds *mmds, const http_parser *parser,
 			   struct request *request, struct reply *reply,
 			   uint64_t *ret_body)
 {
-	unsigned error = HTTP_PARSER_ERRNO(parser);
-
-	if (error == HPE_INVALID_METHOD) {
-		say(reply, 501,
-		    "Invalid HTTP Method: Unsupported HTTP method.");
-		return;
-	}
-	if (error == HPE_INVALID_VERSION ||
-	    (error == HPE_PAUSED &&
-	     (parser->http_major != 1 || parser->http_minor > 1))) {
-		say(reply, 501,
-		    "Invalid HTTP Version: Unsupported HTTP version.");
-		return;
-	}
-	if (error == HPE_INVALID_URL) {
-		say(reply, 400, "Invalid URI.");
-		return;
-	}
-	if (error != HPE_PAUSED) {
-		say(reply, 400, "Invalid request.");
-		return;
-	}
-	simplify(request);
-	if (parser->content_length && parser->content_length != UINT64_MAX) {
+	if (HTTP_PARSER_ERRNO(parser) == HPE_PAUSED &&
+	    parser->content_length != UINT64_MAX)
 		*ret_body = parser->content_length;
-		say(reply, 400, "Invalid request.");
-	} else if (!request->path[0]) {
-		say(reply, 400, "Invalid URI.");
-	} else {
-		answer_method(mmds, parser->method, request, reply);
-	}
+	if (refuse_head(parser, reply))
+		return;
+	request->has_body = *ret_body != 0;
+	cut_host(request);
+	simplify(request);
+	answer_method(mmds, parser->method, request, reply);
 }
 
 /* The one header that some replies have more. */

@@ -6,20 +6,26 @@
  * service: an ARP request for the service's address, or IPv4 to it. Those that
  * are get copied and put into a queue (mmds_input, under the device's lock). A
  * timer with no delay then feeds them to lwIP with no lock held, and what lwIP
- * sends goes to net_deliver, which takes the lock again.
+ * sends goes to net_deliver, which takes the lock again. The same timer then
+ * has at most one request answered, and comes back for the next.
  *
  * lwIP never has to find out where the guest is: every link has one peer, whose
- * address is that of its last frame. Answers to a frame go back the way the
- * frame came, whatever lwIP thinks of routes.
+ * address is that of its last frame. Connections stay on their link, and what
+ * belongs to none goes back the way the frame came: that is the default route
+ * for the time, and there are no others.
  *
  * Its clock runs only while a connection has something outstanding.
+ *
+ * lwIP trusts its peers more than a monitor may trust a guest; its assertions
+ * end the process. What reaches it is therefore kept within what it can bear:
+ * see mmds_stack_tcp_hook, stop_probing, and send_more in mmds_clients.c.
  */
 #include "vmm/mmds_stack.h"
 
 #include "virtio/net.h"
 #include "virtio/net_frame.h"
-#include "vmm/log.h"
-#include "vmm/mmds_http.h"
+#include "vmm/lwip/hooks.h"
+#include "vmm/mmds_clients.h"
 
 #include <errno.h>
 #include <lwip/etharp.h>
@@ -29,7 +35,6 @@
 #include <netif/ethernet.h>
 #include <string.h>
 
-#define HTTP_PORT 80
 #define FRAME_MAX 1514 /* what lwIP sends */
 
 /* Frames waiting to be looked at. More are dropped, as on any network. */
@@ -55,28 +60,14 @@ struct input {
 };
 
 struct mmds_stack {
-	struct mmds *mmds;
 	struct loop *loop;
 	struct mmds_metrics *metrics;
 	uint32_t address;
-	struct tcp_pcb *listener;
+	struct mmds_clients clients; /* of all links */
 	struct port *ports;
-	struct port *current; /* whose frame lwIP is looking at */
 	struct input inputs[INPUTS_MAX];
 	size_t input_count;
 	struct loop_timer input_timer, tick_timer;
-};
-
-/* One TCP connection. */
-struct client {
-	struct mmds_stack *stack;
-	struct tcp_pcb *pcb;
-	char request[MMDS_REQUEST_MAX];
-	size_t request_len;
-	uint64_t skip; /* bytes of a body nobody reads */
-	char *answer;  /* being sent */
-	size_t answer_len, answer_sent, answer_acked;
-	bool ended; /* the guest sends no more */
 };
 
 /* lwIP's clock, in milliseconds. */
@@ -84,170 +75,6 @@ u32_t sys_now(void);
 u32_t sys_now(void)
 {
 	return (u32_t)(monotonic_ns() / 1000000);
-}
-
-/* --------------------------------------------------------------- connections
- */
-
-static void client_free(struct client *client)
-{
-	metric_inc(&client->stack->metrics->connections_destroyed);
-	free(client->answer);
-	free(client);
-}
-
-/* lwIP has freed the connection already. */
-static void on_error(void *arg, err_t err)
-{
-	(void)err;
-	if (arg)
-		client_free(arg);
-}
-
-/* Ends the connection with RST. What a callback returns afterwards. */
-static err_t client_abort(struct client *client)
-{
-	struct tcp_pcb *pcb = client->pcb;
-
-	tcp_arg(pcb, NULL);
-	client_free(client);
-	tcp_abort(pcb);
-	return ERR_ABRT;
-}
-
-static err_t client_close(struct client *client)
-{
-	struct tcp_pcb *pcb = client->pcb;
-
-	tcp_recv(pcb, NULL);
-	tcp_sent(pcb, NULL);
-	tcp_err(pcb, NULL);
-	if (tcp_close(pcb) != ERR_OK) {
-		tcp_err(pcb, on_error);
-		return client_abort(client);
-	}
-	tcp_arg(pcb, NULL);
-	client_free(client);
-	return ERR_OK;
-}
-
-/* As much of the answer as TCP takes now. */
-static void send_more(struct client *client)
-{
-	size_t len = MIN(client->answer_len - client->answer_sent,
-			 (size_t)tcp_sndbuf(client->pcb));
-
-	if (!len || tcp_write(client->pcb, client->answer + client->answer_sent,
-			      (u16_t)len, TCP_WRITE_FLAG_COPY) != ERR_OK)
-		return; /* acknowledgements bring us here again */
-	client->answer_sent += len;
-	tcp_output(client->pcb);
-}
-
-static void drop_front(struct client *client, size_t len)
-{
-	client->request_len -= len;
-	memmove(client->request, client->request + len, client->request_len);
-}
-
-static void skip_body(struct client *client)
-{
-	size_t len = (size_t)MIN(client->skip, (uint64_t)client->request_len);
-
-	drop_front(client, len);
-	client->skip -= len;
-}
-
-/* Answers the first request that is complete, if the one before is done with.
- */
-static err_t serve(struct client *client)
-{
-	size_t len;
-
-	skip_body(client);
-	if (client->answer)
-		return ERR_OK;
-	len = mmds_http_head_len(client->request, client->request_len);
-	if (len) {
-		client->answer = mmds_http_answer(
-			client->stack->mmds, client->request, len,
-			&client->answer_len, &client->skip);
-		if (!client->answer)
-			return client_abort(client);
-		client->answer_sent = client->answer_acked = 0;
-		drop_front(client, len);
-		send_more(client);
-		return ERR_OK;
-	}
-	if (client->ended)
-		return client_close(client);
-	if (client->request_len == MMDS_REQUEST_MAX)
-		return client_abort(client);
-	return ERR_OK;
-}
-
-static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
-{
-	struct client *client = arg;
-
-	(void)pcb;
-	client->answer_acked += len;
-	if (client->answer_acked < client->answer_len) {
-		send_more(client);
-		return ERR_OK;
-	}
-	free(take_ptr(client->answer));
-	return serve(client);
-}
-
-/* Data, or the end of it when @data is NULL. */
-static err_t on_data(void *arg, struct tcp_pcb *pcb, struct pbuf *data,
-		     err_t err)
-{
-	struct client *client = arg;
-	size_t room;
-
-	(void)err;
-	if (!data) {
-		client->ended = true;
-		return client->answer ? ERR_OK : serve(client);
-	}
-	skip_body(client);
-	room = MMDS_REQUEST_MAX - client->request_len;
-	/* More requests than are answered at once: TCP keeps them for now. */
-	if (data->tot_len > room && client->answer)
-		return ERR_MEM;
-	if (data->tot_len > room) {
-		pbuf_free(data);
-		return client_abort(client);
-	}
-	pbuf_copy_partial(data, client->request + client->request_len,
-			  data->tot_len, 0);
-	client->request_len += data->tot_len;
-	tcp_recved(pcb, data->tot_len);
-	pbuf_free(data);
-	return serve(client);
-}
-
-static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
-{
-	struct mmds_stack *stack = arg;
-	struct client *client;
-
-	if (err != ERR_OK || !pcb)
-		return ERR_VAL;
-	client = calloc(1, sizeof(*client));
-	if (!client)
-		return ERR_MEM;
-	client->stack = stack;
-	client->pcb = pcb;
-	tcp_arg(pcb, client);
-	tcp_err(pcb, on_error);
-	tcp_recv(pcb, on_data);
-	tcp_sent(pcb, on_sent);
-	tcp_nagle_disable(pcb);
-	metric_inc(&stack->metrics->connections_created);
-	return ERR_OK;
 }
 
 /* ---------------------------------------------------------------- the clock */
@@ -261,12 +88,22 @@ static bool outstanding(const struct tcp_pcb *pcb)
 
 static void start_clock(struct mmds_stack *stack)
 {
-	bool needed = tcp_tw_pcbs != NULL;
+	bool needed = tcp_tw_pcbs || mmds_clients_busy(&stack->clients);
 
 	for (const struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
 		needed |= outstanding(pcb);
 	if (needed && !stack->tick_timer.deadline_ns)
 		loop_timer_arm(stack->loop, &stack->tick_timer, TICK_NS);
+}
+
+/* lwIP starts to probe the window of a guest that takes no more data, and
+ * forgets to stop when a probe has brought the last of it: its clock would find
+ * that its assertions don't hold. */
+static void stop_probing(void)
+{
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+		if (!pcb->unsent)
+			pcb->persist_backoff = 0;
 }
 
 static void on_tick(struct loop_timer *timer)
@@ -275,6 +112,8 @@ static void on_tick(struct loop_timer *timer)
 		container_of(timer, struct mmds_stack, tick_timer);
 
 	tcp_tmr();
+	stop_probing();
+	mmds_clients_resume(&stack->clients);
 	start_clock(stack);
 }
 
@@ -287,8 +126,6 @@ static err_t link_output(struct netif *netif, struct pbuf *p)
 	uint8_t frame[FRAME_MAX];
 	size_t len = p->tot_len;
 
-	if (port->stack->current)
-		port = port->stack->current;
 	metric_inc(&metrics->tx_count);
 	if (len > sizeof(frame) ||
 	    pbuf_copy_partial(p, frame, (u16_t)len, 0) != len ||
@@ -308,8 +145,6 @@ static err_t output_ip(struct netif *netif, struct pbuf *p,
 	struct port *port = netif->state;
 
 	(void)address;
-	if (port->stack->current)
-		port = port->stack->current;
 	return ethernet_output(netif, p, (struct eth_addr *)netif->hwaddr,
 			       &port->peer, ETHTYPE_IP);
 }
@@ -357,6 +192,13 @@ static void mmds_input(void *arg, const uint8_t *frame, size_t len)
 	struct pbuf *p = NULL;
 
 	metric_inc(&stack->metrics->rx_count);
+	/* Not from itself (RFC 1122, 3.2.1.3): lwIP would answer to any link.
+	 */
+	if (be16(frame + 12) == ETHERTYPE_IPV4 &&
+	    be32(frame + ETHERNET_LEN + 12) == stack->address) {
+		metric_inc(&stack->metrics->rx_accepted_unusual);
+		return;
+	}
 	if (stack->input_count < INPUTS_MAX)
 		p = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
 	if (!p) {
@@ -369,12 +211,75 @@ static void mmds_input(void *arg, const uint8_t *frame, size_t len)
 }
 
 /* A connection belongs to the link over which it came: neither what arrives on
- * another one nor what the clock sends may change that. */
+ * another one nor what the clock sends may change that. While it only begins it
+ * may be aborted for the next one. */
 static void adopt(struct port *port)
 {
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
-		if (pcb->netif_idx == NETIF_NO_INDEX)
+		if (pcb->netif_idx == NETIF_NO_INDEX) {
 			tcp_bind_netif(pcb, &port->netif);
+			tcp_setprio(pcb, TCP_PRIO_MIN);
+		}
+}
+
+/* Does lwIP read a segment size in these options? */
+static bool has_segment_size(const uint8_t *options, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && options[i] != LWIP_TCP_OPT_EOL) {
+		if (options[i] == LWIP_TCP_OPT_MSS)
+			return true;
+		if (options[i] == LWIP_TCP_OPT_NOP)
+			i++;
+		else if (i + 1 < len && options[i + 1] >= 2)
+			i += options[i + 1];
+		else
+			return false;
+	}
+	return false;
+}
+
+/* Does it end within what may come? lwIP keeps what is beyond when it comes out
+ * of order, and later finds that there is no window for it. */
+static bool in_window(const struct tcp_pcb *pcb, const struct tcp_hdr *header,
+		      size_t len)
+{
+	uint32_t end = header->seqno + (uint32_t)len;
+
+	if (TCPH_FLAGS(header) & TCP_FIN)
+		end++;
+	return TCP_SEQ_LEQ(end, pcb->rcv_nxt + pcb->rcv_wnd);
+}
+
+err_t mmds_stack_tcp_hook(struct tcp_pcb *pcb, const struct tcp_hdr *header,
+			  size_t options, const uint8_t *more, size_t len)
+{
+	unsigned flags = TCPH_FLAGS(header);
+
+	/* @more: of frames in two pieces, which mmds_input does not make. */
+	if (more)
+		return ERR_VAL;
+	if (!(flags & TCP_SYN) &&
+	    has_segment_size((const uint8_t *)(header + 1), options))
+		return ERR_VAL;
+	if (pcb->state == LISTEN || pcb->state == TIME_WAIT || flags & TCP_RST)
+		return ERR_OK;
+	/* Nobody accepts a connection of ours, or has data before the start. */
+	if (flags & TCP_SYN && (flags & TCP_ACK || len))
+		return ERR_VAL;
+	if (in_window(pcb, header, len))
+		return ERR_OK;
+	tcp_set_flags(pcb, TF_ACK_NOW); /* says what the window is; see feed */
+	return ERR_VAL;
+}
+
+/* What mmds_stack_tcp_hook has dropped. */
+static void acknowledge(void)
+{
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+		if (pcb->flags & TF_ACK_NOW)
+			tcp_output(pcb);
 }
 
 static void feed(struct mmds_stack *stack, const struct input *input)
@@ -383,14 +288,15 @@ static void feed(struct mmds_stack *stack, const struct input *input)
 
 	pbuf_copy_partial(input->frame, &header, sizeof(header), 0);
 	input->port->peer = header.src;
-	stack->current = input->port;
+	netif_set_default(&input->port->netif);
 	metric_inc(&stack->metrics->rx_accepted);
 	if (ethernet_input(input->frame, &input->port->netif) != ERR_OK) {
 		metric_inc(&stack->metrics->rx_bad_eth);
 		pbuf_free(input->frame);
 	}
 	adopt(input->port);
-	stack->current = NULL;
+	stop_probing();
+	acknowledge();
 }
 
 static void on_input(struct loop_timer *timer)
@@ -401,6 +307,9 @@ static void on_input(struct loop_timer *timer)
 	for (size_t i = 0; i < stack->input_count; i++)
 		feed(stack, &stack->inputs[i]);
 	stack->input_count = 0;
+	mmds_clients_resume(&stack->clients);
+	if (mmds_clients_serve(&stack->clients))
+		loop_timer_arm(stack->loop, timer, 0);
 	start_clock(stack);
 }
 
@@ -419,45 +328,25 @@ static err_t init_netif(struct netif *netif)
 	return ERR_OK;
 }
 
-/* One for all links: what it accepts is tied to its link by adopt. */
-static int listen_for_clients(struct mmds_stack *stack)
-{
-	struct tcp_pcb *pcb = tcp_new(), *listener;
-
-	if (!pcb)
-		return -ENOMEM;
-	listener = tcp_bind(pcb, IP4_ADDR_ANY, HTTP_PORT) == ERR_OK
-			   ? tcp_listen(pcb)
-			   : NULL;
-	if (!listener) {
-		tcp_abort(pcb);
-		return -ENOMEM;
-	}
-	tcp_arg(listener, stack);
-	tcp_accept(listener, on_accept);
-	stack->listener = listener;
-	return 0;
-}
-
 int mmds_stack_add(struct mmds_stack *stack, struct net *net)
 {
 	struct port *port = calloc(1, sizeof(*port));
 	const struct net_service service = {mmds_wants, mmds_input, port};
 	ip4_addr_t address = {.addr = htobe32(stack->address)};
-	ip4_addr_t any = {0};
+	/* No other address is on the link, as far as routes go. */
+	ip4_addr_t mask = {.addr = UINT32_MAX}, no_gateway = {0};
 
 	if (!port)
 		return -ENOMEM;
 	port->stack = stack;
 	port->net = net;
-	if (!netif_add(&port->netif, &address, &any, &any, port, init_netif,
-		       ethernet_input)) {
+	if (!netif_add(&port->netif, &address, &mask, &no_gateway, port,
+		       init_netif, ethernet_input)) {
 		free(port);
 		return -ENOMEM;
 	}
 	port->next = stack->ports;
 	stack->ports = port;
-	netif_set_default(&port->netif);
 	netif_set_up(&port->netif);
 	/* Only now: or it would announce itself before the guest is there. */
 	port->netif.flags |= NETIF_FLAG_ETHARP;
@@ -477,13 +366,14 @@ int mmds_stack_create(struct mmds_stack **ret_stack, struct mmds *mmds,
 	if (!initialised)
 		lwip_init();
 	initialised = true;
-	stack->mmds = mmds;
 	stack->loop = loop;
 	stack->metrics = mmds_metrics(mmds);
+	stack->clients.mmds = mmds;
+	stack->clients.metrics = stack->metrics;
 	stack->address = address;
 	stack->input_timer.fn = on_input;
 	stack->tick_timer.fn = on_tick;
-	ret = listen_for_clients(stack);
+	ret = mmds_clients_listen(&stack->clients);
 	if (ret) {
 		free(stack);
 		return ret;
@@ -507,11 +397,7 @@ void mmds_stack_destroy(struct mmds_stack *stack)
 	loop_timer_cancel(&stack->tick_timer);
 	for (size_t i = 0; i < stack->input_count; i++)
 		pbuf_free(stack->inputs[i].frame);
-	tcp_close(stack->listener);
-	while (tcp_active_pcbs)
-		tcp_abort(tcp_active_pcbs);
-	while (tcp_tw_pcbs)
-		tcp_abort(tcp_tw_pcbs);
+	mmds_clients_close(&stack->clients);
 	while (stack->ports) {
 		struct port *port = stack->ports;
 

@@ -98,10 +98,22 @@ void frame_fix_checksums(uint8_t *frame, size_t len)
 	put16(tcp + 16, tcp_checksum(ip, tcp, total - head));
 }
 
+/* Returns the length. */
+static size_t put_options(uint8_t *to, const struct segment *segment)
+{
+	if (!segment->mss)
+		return 0;
+	to[0] = 2;
+	to[1] = 4;
+	put16(to + 2, segment->mss);
+	return 4;
+}
+
 size_t frame_tcp(uint8_t *to, const struct segment *segment)
 {
 	uint8_t *ip = to + FRAME_ETHERNET, *tcp = ip + FRAME_IP;
-	size_t total = FRAME_IP + FRAME_TCP + segment->len;
+	size_t options = put_options(tcp + FRAME_TCP, segment);
+	size_t total = FRAME_IP + FRAME_TCP + options + segment->len;
 
 	put_ethernet(to, 0x0800);
 	memset(ip, 0, FRAME_IP + FRAME_TCP);
@@ -115,11 +127,11 @@ size_t frame_tcp(uint8_t *to, const struct segment *segment)
 	put16(tcp + 2, segment->to_port);
 	put32(tcp + 4, segment->seq);
 	put32(tcp + 8, segment->ack);
-	tcp[12] = FRAME_TCP / 4 << 4;
+	tcp[12] = (uint8_t)((FRAME_TCP + options) / 4 << 4);
 	tcp[13] = segment->flags;
-	put16(tcp + 14, 65535);
+	put16(tcp + 14, 65535u - segment->shut);
 	if (segment->len)
-		memcpy(tcp + FRAME_TCP, segment->data, segment->len);
+		memcpy(tcp + FRAME_TCP + options, segment->data, segment->len);
 	frame_fix_checksums(to, FRAME_ETHERNET + total);
 	return FRAME_ETHERNET + total;
 }

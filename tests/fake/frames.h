@@ -30,6 +30,8 @@ struct segment {
 	uint16_t from_port, to_port;
 	uint32_t seq, ack;
 	uint8_t flags;
+	uint16_t shut; /* how much less than 65535 bytes the window is */
+	uint16_t mss;  /* an option with this, unless it is 0 */
 	const uint8_t *data;
 	size_t len;
 };

@@ -29,21 +29,27 @@
 #define LWIP_NETIF_HOSTNAME 0
 
 #define MEM_ALIGNMENT 8
-#define MEM_SIZE 262144
+/* Full send buffers of all connections with their headers, and the frames that
+ * wait in vmm/mmds_stack.c. Not touched before it is used. */
+#define MEM_SIZE 524288
 #define MEMP_NUM_PBUF 128
 #define PBUF_POOL_SIZE 0
-#define MEMP_NUM_TCP_PCB 30
+#define MEMP_NUM_TCP_PCB 30 /* connections */
 #define MEMP_NUM_TCP_PCB_LISTEN 32
-#define MEMP_NUM_TCP_SEG 512
+#define MEMP_NUM_TCP_SEG 768 /* the same with segments of 536 bytes */
 
 #define TCP_TTL 1
 #define TCP_MSS 1460
-#define TCP_WND (4 * TCP_MSS)
+#define TCP_WND 4000 /* one request of the greatest length, and more */
 #define TCP_SND_BUF (8 * TCP_MSS)
 #define TCP_SND_QUEUELEN 64
 #define TCP_MSL 1000
 #define TCP_QUEUE_OOSEQ 1
 #define TCP_OOSEQ_MAX_PBUFS 8
 #define LWIP_TCP_KEEPALIVE 0
+
+#define LWIP_HOOK_FILENAME "hooks.h"
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, header, len, len1, more, p)            \
+	mmds_stack_tcp_hook(pcb, header, len, more, (p)->tot_len)
 
 #endif
