@@ -7,8 +7,10 @@
  * guest that sends more requests than are answered is slowed down by TCP.
  *
  * When all connections are in use, lwIP makes room for a new one by aborting
- * the one that is idle longest among those of a lower priority: clients that
- * wait for an answer have a higher one than the others.
+ * the one that is idle longest among those of a lower priority. That is given
+ * to clients that had their answer and ask no more, and to those that have not
+ * asked anything for long. If there are none the guest's SYN is not answered,
+ * and comes again.
  *
  * lwIP's assertions must hold whatever a guest sends. Two of them are about
  * appending to data that is still to be sent, after the guest has changed its
@@ -25,6 +27,11 @@
 
 #define HTTP_PORT 80
 
+/* A second, in which the guest would have finished its handshake. */
+#define OPENING_TICKS 2
+/* How long a connection may be silent while others want one. */
+#define IDLE_NS UINT64_C(10000000000)
+
 _Static_assert(MMDS_CLIENTS_MAX == MEMP_NUM_TCP_PCB, "one slot for each");
 _Static_assert(TCP_WND > MMDS_REQUEST_MAX, "the longest request comes whole");
 
@@ -37,8 +44,10 @@ struct mmds_client {
 	uint64_t skip; /* bytes of a body nobody reads */
 	char *answer;  /* being sent */
 	size_t answer_len, answer_sent, answer_acked;
-	bool ended; /* the guest sends no more */
-	bool fresh; /* there may be a request to answer */
+	bool ended;	   /* the guest sends no more */
+	bool served;	   /* has had an answer */
+	uint64_t since_ns; /* of the connection, or its last data */
+	bool fresh;	   /* there may be a request to answer */
 };
 
 static void client_free(struct mmds_client *client)
@@ -84,12 +93,23 @@ static void client_close(struct mmds_client *client)
 	client_free(client);
 }
 
-/* Tells lwIP who may be aborted for a new connection. */
-static void rank(struct mmds_client *client)
+/* Nobody waits for this one. */
+static bool expendable(const struct tcp_pcb *pcb)
 {
-	tcp_setprio(client->pcb, client->answer || client->fresh
-					 ? TCP_PRIO_NORMAL
-					 : TCP_PRIO_MIN);
+	const struct mmds_client *client = pcb->callback_arg;
+
+	if (pcb->state == SYN_RCVD)
+		return tcp_ticks - pcb->tmr >= OPENING_TICKS;
+	if (!client || client->answer || client->fresh)
+		return false;
+	return client->served || monotonic_ns() - client->since_ns > IDLE_NS;
+}
+
+void mmds_clients_make_room(void)
+{
+	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+		tcp_setprio(pcb,
+			    expendable(pcb) ? TCP_PRIO_MIN : TCP_PRIO_NORMAL);
 }
 
 /* ------------------------------------------------------------------ answers */
@@ -184,7 +204,7 @@ static err_t on_data(void *arg, struct tcp_pcb *pcb, struct pbuf *data,
 	(void)err;
 	(void)pcb;
 	client->fresh = true;
-	rank(client);
+	client->since_ns = monotonic_ns();
 	if (!data) {
 		client->ended = true;
 		return ERR_OK;
@@ -211,9 +231,9 @@ static void answer(struct mmds_client *client, size_t len)
 		return;
 	}
 	client->answer_sent = client->answer_acked = 0;
+	client->served = true;
 	drop_front(client, len);
 	skip_body(client);
-	rank(client);
 	send_more(client);
 }
 
@@ -226,7 +246,6 @@ static bool attend(struct mmds_client *client)
 	if (!client->fresh || client->answer)
 		return false;
 	client->fresh = false;
-	rank(client);
 	len = mmds_http_head_len(client->data,
 				 MIN(client->len, (size_t)MMDS_REQUEST_MAX));
 	if (len)
@@ -253,18 +272,6 @@ bool mmds_clients_serve(struct mmds_clients *clients)
 
 /* -------------------------------------------------------------- connections */
 
-/* All connections are in use: says so instead of letting the guest wait. */
-static void refuse(void)
-{
-	const struct ip_hdr *ip = ip4_current_header();
-	/* Its fields are in host order by now. */
-	const struct tcp_hdr *syn =
-		(const void *)((const uint8_t *)ip + IPH_HL_BYTES(ip));
-
-	tcp_rst(NULL, 0, syn->seqno + 1, ip_current_dest_addr(),
-		ip_current_src_addr(), syn->dest, syn->src);
-}
-
 static int take_slot(struct mmds_clients *clients, struct mmds_client *client)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(clients->slots); i++)
@@ -281,14 +288,16 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 	struct mmds_clients *clients = arg;
 	struct mmds_client *client;
 
-	if (err != ERR_OK || !pcb) {
-		refuse();
+	if (err != ERR_OK || !pcb)
 		return ERR_MEM;
-	}
 	client = malloc(sizeof(*client));
 	if (!client)
 		return ERR_MEM;
-	*client = (struct mmds_client){.clients = clients, .pcb = pcb};
+	*client = (struct mmds_client){
+		.clients = clients,
+		.pcb = pcb,
+		.since_ns = monotonic_ns(),
+	};
 	if (take_slot(clients, client)) {
 		free(client);
 		return ERR_MEM;

@@ -41,6 +41,10 @@ bool mmds_clients_serve(struct mmds_clients *clients);
  * acknowledgement will come for that. */
 void mmds_clients_resume(struct mmds_clients *clients);
 
+/* Another connection is about to begin: tells lwIP which ones may be aborted
+ * for it, if it has to. */
+void mmds_clients_make_room(void);
+
 /* Is there an answer that has not arrived completely? */
 bool mmds_clients_busy(const struct mmds_clients *clients);
 

@@ -211,15 +211,12 @@ static void mmds_input(void *arg, const uint8_t *frame, size_t len)
 }
 
 /* A connection belongs to the link over which it came: neither what arrives on
- * another one nor what the clock sends may change that. While it only begins it
- * may be aborted for the next one. */
+ * another one nor what the clock sends may change that. */
 static void adopt(struct port *port)
 {
 	for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
-		if (pcb->netif_idx == NETIF_NO_INDEX) {
+		if (pcb->netif_idx == NETIF_NO_INDEX)
 			tcp_bind_netif(pcb, &port->netif);
-			tcp_setprio(pcb, TCP_PRIO_MIN);
-		}
 }
 
 /* Does lwIP read a segment size in these options? */
@@ -263,6 +260,8 @@ err_t mmds_stack_tcp_hook(struct tcp_pcb *pcb, const struct tcp_hdr *header,
 	if (!(flags & TCP_SYN) &&
 	    has_segment_size((const uint8_t *)(header + 1), options))
 		return ERR_VAL;
+	if (pcb->state == LISTEN)
+		mmds_clients_make_room();
 	if (pcb->state == LISTEN || pcb->state == TIME_WAIT || flags & TCP_RST)
 		return ERR_OK;
 	/* Nobody accepts a connection of ours, or has data before the start. */
