@@ -27,8 +27,8 @@
 
 #define HTTP_PORT 80
 
-/* A second, in which the guest would have finished its handshake. */
-#define OPENING_TICKS 2
+/* Five seconds, in which even a busy guest finishes its handshake. */
+#define OPENING_TICKS 10
 /* How long a connection may be silent while others want one. */
 #define IDLE_NS UINT64_C(10000000000)
 

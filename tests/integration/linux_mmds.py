@@ -79,7 +79,7 @@ def metadata_with_tokens(t):
 @test
 def metadata_survives_many_connections(t):
     guest, prefix = start_mmds(t, "V1", imds_compat=True)
-    text = guest.sh(prefix + "sh -c 'for i in $(seq 60); do curl -s -m 30 "
+    text = guest.sh(prefix + "sh -c 'for i in $(seq 60); do curl -s -m 60 "
                     "http://%s/number/../latest/meta-data/ami-id & done; "
                     "wait'" % ADDRESS, timeout=BOOT_SECONDS * 4)
     t.point(text.count("ami-1") == 60, "60 requests at once are answered",

@@ -217,7 +217,7 @@ static void test_half_open_connections_keep_nobody_out(void **state)
 		turn_once(f->loop);
 	}
 	f->inbox[0].count = f->inbox[0].taken = 0;
-	ticks(f, 4);
+	ticks(f, 24);
 	f->inbox[0].count = f->inbox[0].taken = 0;
 	peer = peer_connects(f, 0, 5000);
 	peer_sends(&peer, TCP_FLAG_ACK, REQUEST);
