@@ -116,8 +116,8 @@ static void net_quiesce(struct virtio_device *dev)
 		net_rx_quiesce(net);
 		return;
 	}
-	for (uint16_t q = 0; q < NET_QUEUE_COUNT; q++)
-		queue_adopt_used(&dev->queues[q]);
+	queue_adopt_used(&dev->queues[NET_RX_QUEUE]);
+	queue_adopt_used(&dev->queues[NET_TX_QUEUE]);
 }
 
 static void net_save(struct virtio_device *dev, struct state_writer *writer)
