@@ -339,6 +339,27 @@ static void test_both_go_on_with_event_idx(void **state)
 	both_go_on(*state, ALL);
 }
 
+/* More than a turn of the loop would take apart, which stands still. */
+static void test_all_connections_end_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+	int fds[3 * CONNS_PER_TURN];
+
+	start(f, ALL, EVENTS);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = host_connects(f->path);
+	turn_briefly(f->loop);
+	assert_int_equal(f->guest.vsock->conn_count, ARRAY_SIZE(fds));
+	slot_save(&f->guest.slot, &file);
+	state_file_release(&file);
+	assert_int_equal(f->guest.vsock->conn_count, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		assert_true(host_got_end(fds[i]));
+		close(fds[i]);
+	}
+}
+
 static void test_bare_pause_keeps_connections(void **state)
 {
 	struct fixture *f = *state;
@@ -546,6 +567,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_both_go_on_without_event_idx),
 		CASE(test_both_go_on_with_event_idx),
+		CASE(test_all_connections_end_at_once),
 		CASE(test_bare_pause_keeps_connections),
 		CASE(test_transmission_pending_at_save_is_served),
 		CASE(test_reset_without_a_buffer_is_owed),
