@@ -71,7 +71,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -120,7 +120,7 @@ $(MMDS_TESTS): $(B)/tests/fake/mmds_store.o
 $(MMDS_TCP_TESTS): $(B)/tests/fake/mmds_peer.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
-$(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net: $(B)/tests/fake/tap.o
+$(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net $(B)/tests/fuzz/fuzz_state: $(B)/tests/fake/tap.o
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
