@@ -121,12 +121,9 @@ static int clear(struct image *image, uint64_t off, uint64_t len)
 	return put_zeros(image, off, len);
 }
 
-static int copy_by_hand(struct image *image, uint64_t off, uint64_t len)
+static int copy_through(struct image *image, uint8_t *buffer, uint64_t off,
+			uint64_t len)
 {
-	AUTO_FREE uint8_t *buffer = malloc(COPY_BUFFER);
-
-	if (!buffer)
-		return -ENOMEM;
 	while (len > 0) {
 		ssize_t n = pread(image->base, buffer, MIN(len, COPY_BUFFER),
 				  (off_t)off);
@@ -143,6 +140,15 @@ static int copy_by_hand(struct image *image, uint64_t off, uint64_t len)
 		len -= (uint64_t)n;
 	}
 	return 0;
+}
+
+static int copy_by_hand(struct image *image, uint64_t off, uint64_t len)
+{
+	uint8_t *buffer = malloc(COPY_BUFFER);
+	int ret = buffer ? copy_through(image, buffer, off, len) : -ENOMEM;
+
+	free(buffer);
+	return ret;
 }
 
 /* A reflink where the file system can, a copy in the kernel where it cannot,
@@ -490,7 +496,7 @@ static int write_image(struct image *image,
 	AUTO_CLOSE int fd = -1;
 	uint64_t start = monotonic_ns();
 	int ret = scan(image, request);
-	struct stat st;
+	struct stat st = {0};
 
 	if (ret)
 		return new_file_error("guest memory", "scan", -ret, err);

@@ -107,12 +107,13 @@ int new_file_open(struct new_file *file, const char *path, const char *what,
 static int sync_directory(const char *path)
 {
 	size_t len = directory_len(path);
-	AUTO_FREE char *directory = len ? strndup(path, len) : strdup(".");
+	char *directory = len ? strndup(path, len) : strdup(".");
 	AUTO_CLOSE int fd = -1;
 
 	if (!directory)
 		return -ENOMEM;
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(directory);
 	return fd >= 0 && fsync(fd) ? -errno : 0;
 }
 

@@ -145,12 +145,14 @@ static int scan_region(const struct scan *scan,
 
 static int scan_pagemap(const struct gmem *mem, struct scan *scan)
 {
-	AUTO_FREE uint64_t *buffer = malloc(PAGES_PER_READ * 8);
-	int ret = buffer ? 0 : -ENOMEM;
+	int ret = 0;
 
-	scan->buffer = buffer;
+	scan->buffer = malloc(PAGES_PER_READ * 8);
+	if (!scan->buffer)
+		return -ENOMEM;
 	for (size_t i = 0; !ret && i < gmem_region_count(mem); i++)
 		ret = scan_region(scan, gmem_region(mem, i));
+	free(take_ptr(scan->buffer));
 	return ret;
 }
 

@@ -347,6 +347,27 @@ static void test_full_of_a_clone_goes_around_long_runs(void **state)
 	assert_true(pages_on_disk(f->other) <= 303);
 }
 
+/* A memfd is on a file system of its own. */
+static void test_full_of_a_clone_may_go_to_another_disk(void **state)
+{
+	struct fixture *f = *state;
+	struct gmem_request request = {
+		.ranges = ranges,
+		.count = 2,
+		.backing = GMEM_FILE,
+		.fd = memfd_create("base", MFD_CLOEXEC),
+	};
+
+	assert_int_equal(ftruncate(request.fd, SIZE + 1), 0);
+	assert_int_equal(pwrite(request.fd, "low", 3, 5), 3);
+	assert_int_equal(pwrite(request.fd, "high", 4, LOW_LEN), 4);
+	assert_int_equal(gmem_create(&f->mem, &request, &f->err), 0);
+	put(f->mem, 1023, 'd');
+	save_ok(f, MEMORY_FULL, f->full, NULL);
+	assert_same_as_guest(f, f->full);
+	assert_int_equal(pages_on_disk(f->full), 3);
+}
+
 static void test_full_onto_the_mapped_file_keeps_both_right(void **state)
 {
 	struct fixture *f = *state;
@@ -643,6 +664,7 @@ int main(void)
 		test(test_full_takes_the_place_of_the_old_file),
 		test(test_full_of_a_clone_is_complete),
 		test(test_full_of_a_clone_goes_around_long_runs),
+		test(test_full_of_a_clone_may_go_to_another_disk),
 		test(test_full_onto_the_mapped_file_keeps_both_right),
 		test(test_full_that_fails_leaves_the_old_file),
 		test(test_bad_paths_are_refused),
