@@ -21,10 +21,19 @@
 struct working_set;
 
 /*
+ * Lets the kernel map only what is touched, until *@ret_watch is closed (the
+ * caller's). Otherwise, with GMEM_FILE, it maps the neighbours of what is read
+ * along with it, whole pieces of the page cache, and a record has many times
+ * the pages that were read. To be called before the guest runs; needs Linux 6.7
+ * and no privilege. -errno: the record will be inexact.
+ */
+int working_set_watch(struct gmem *mem, int *ret_watch) must_check;
+
+/*
  * Writes down what the guest touched up to now; the file takes the place of the
- * old one in one step. With GMEM_FILE it is known what was written, and the
- * kernel maps a few neighbours of what was read. Otherwise all pages that exist
- * count as read. The guest should be paused. -errno with a sentence.
+ * old one in one step. With GMEM_FILE it is known what was written. Otherwise
+ * all pages that exist count as read. The guest should be paused. -errno with a
+ * sentence.
  */
 int working_set_record(struct gmem *mem, const char *path,
 		       struct error *err) must_check;

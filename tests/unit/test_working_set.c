@@ -132,6 +132,27 @@ static void test_recorded_pages_are_populated(void **state)
 	assert_false(has(shared, MIB(1) / PAGE_SIZE_4K));
 }
 
+/* Kernels before 6.7 cannot. */
+static void test_watched_record_is_exact(void **state)
+{
+	struct fixture *f = *state;
+	int watch = -1;
+
+	if (working_set_watch(f->mem, &watch))
+		skip();
+	touch(f, 0x5000, true);
+	touch(f, MIB(1), false);
+	touch(f, MIB(2), false);
+	touch(f, HIGH, false);
+	assert_int_equal(working_set_record(f->mem, f->path, &f->err), 0);
+	close(watch);
+	assert_int_equal(load(f), 0);
+	assert_int_equal(working_set_pages_written(f->set), 1);
+	assert_int_equal(working_set_pages_read(f->set), 3);
+	map(f, GMEM_ANONYMOUS);
+	assert_int_equal(working_set_watch(f->mem, &watch), -EOPNOTSUPP);
+}
+
 static void test_other_backings_record_what_exists(void **state)
 {
 	struct fixture *f = *state;
@@ -277,6 +298,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(test_recorded_pages_are_populated),
+		test(test_watched_record_is_exact),
 		test(test_other_backings_record_what_exists),
 		test(test_record_needs_a_place),
 		test(test_populate_beside_a_running_guest_changes_nothing),
