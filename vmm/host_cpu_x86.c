@@ -226,7 +226,7 @@ int host_cpu_check(struct kvm *kvm, const struct kvm_cpuid2 *guest,
 		   const char *identity, bool warn, struct error *err)
 {
 	const struct kvm_cpuid2 *host;
-	const char *here;
+	const char *here = "";
 	int ret = host_cpu_identity(kvm, &here, err);
 
 	if (ret)

@@ -115,16 +115,20 @@ int kvm_open(struct kvm *kvm, struct error *err)
 
 static int read_cpuid(struct kvm *kvm, struct error *err)
 {
-	AUTO_FREE struct kvm_cpuid2 *cpuid =
+	struct kvm_cpuid2 *cpuid =
 		calloc(1, sizeof(*cpuid) + KVM_CPUID_ENTRIES_MAX *
 						   sizeof(cpuid->entries[0]));
 
 	if (!cpuid)
 		return error_set_os(err, ENOMEM, "Could not read CPUID:");
 	cpuid->nent = KVM_CPUID_ENTRIES_MAX;
-	if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid))
-		return error_set_os(err, errno, "KVM_GET_SUPPORTED_CPUID:");
-	kvm->cpuid = take_ptr(cpuid);
+	if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid)) {
+		int code = errno;
+
+		free(cpuid);
+		return error_set_os(err, code, "KVM_GET_SUPPORTED_CPUID:");
+	}
+	kvm->cpuid = cpuid;
 	return 0;
 }
 
@@ -187,15 +191,17 @@ static int collect_slot(const struct kvm *kvm, uint32_t slot, uint64_t pages,
 			uint64_t first, uint64_t *bitmap)
 {
 	size_t words = (pages + 63) / 64;
-	AUTO_FREE uint64_t *bits = calloc(words, sizeof(*bits));
+	uint64_t *bits = calloc(words, sizeof(*bits));
 	struct kvm_dirty_log log = {.slot = slot, .dirty_bitmap = bits};
+	int ret;
 
 	if (!bits)
 		return -ENOMEM;
-	if (ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log))
-		return -errno;
-	or_bits(bitmap, first, bits, words);
-	return 0;
+	ret = ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
+	if (!ret)
+		or_bits(bitmap, first, bits, words);
+	free(bits);
+	return ret;
 }
 
 int kvm_collect_dirty(const struct kvm *kvm, const struct gmem *mem,

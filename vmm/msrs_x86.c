@@ -52,6 +52,13 @@ static const uint32_t read_only[] = {
 	0x345, /* PERF_CAPABILITIES */
 };
 
+/* What one call takes. */
+union msr_call {
+	uint8_t room[sizeof(struct kvm_msrs) +
+		     PER_CALL * sizeof(struct kvm_msr_entry)];
+	struct kvm_msrs msrs;
+};
+
 struct kvm_msrs *msrs_x86_alloc(size_t count)
 {
 	struct kvm_msrs *msrs =
@@ -92,18 +99,20 @@ static void fill_set(struct msr_set *set, const struct kvm_msr_list *list)
 
 static int make_set(struct kvm *kvm, struct error *err)
 {
-	AUTO_FREE struct kvm_msr_list *list =
-		calloc(1, sizeof(*list) + MSRS_MAX * sizeof(list->indices[0]));
-	AUTO_FREE struct msr_set *set =
-		calloc(1, sizeof(*set) + MSRS_MAX * sizeof(set->indices[0]));
+	union {
+		uint8_t room[sizeof(struct kvm_msr_list) +
+			     MSRS_MAX * sizeof(uint32_t)];
+		struct kvm_msr_list list;
+	} call = {0};
 
-	if (!list || !set)
-		return error_set_os(err, ENOMEM, "Cannot list MSRs:");
-	list->nmsrs = MSRS_MAX;
-	if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, list))
+	call.list.nmsrs = MSRS_MAX;
+	if (ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, &call))
 		return error_set_os(err, errno, "KVM_GET_MSR_INDEX_LIST:");
-	fill_set(set, list);
-	kvm->msrs = take_ptr(set);
+	kvm->msrs = calloc(1, sizeof(*kvm->msrs) +
+				      MSRS_MAX * sizeof(kvm->msrs->indices[0]));
+	if (!kvm->msrs)
+		return error_set_os(err, ENOMEM, "Cannot list MSRs:");
+	fill_set(kvm->msrs, &call.list);
 	return 0;
 }
 
@@ -155,8 +164,10 @@ static int read_part(const struct vcpu *vcpu, const struct msr_set *set,
 }
 
 static int read_all(const struct vcpu *vcpu, struct msr_set *set,
-		    struct kvm_msrs *part, struct kvm_msrs *msrs)
+		    struct kvm_msrs *msrs)
 {
+	union msr_call call = {0};
+	struct kvm_msrs *part = &call.msrs;
 	uint32_t at = 0;
 
 	while (at < set->count) {
@@ -176,33 +187,34 @@ static int read_all(const struct vcpu *vcpu, struct msr_set *set,
 int msrs_x86_read(const struct vcpu *vcpu, struct kvm *kvm,
 		  struct kvm_msrs **ret_msrs, struct error *err)
 {
-	AUTO_FREE struct kvm_msrs *part = msrs_x86_alloc(PER_CALL);
-	AUTO_FREE struct kvm_msrs *msrs = msrs_x86_alloc(MSRS_MAX);
+	struct kvm_msrs *msrs;
 	int ret = kvm->msrs ? 0 : make_set(kvm, err);
 
-	if (ret)
+	if (ret || !kvm->msrs)
 		return ret;
-	if (!part || !msrs)
+	msrs = msrs_x86_alloc(MSRS_MAX);
+	if (!msrs)
 		return error_set_os(err, ENOMEM, "Cannot read MSRs:");
 	msrs->nmsrs = 0;
-	ret = read_all(vcpu, kvm->msrs, part, msrs);
-	if (ret)
+	ret = read_all(vcpu, kvm->msrs, msrs);
+	if (ret) {
+		free(msrs);
 		return error_set_os(err, -ret, "KVM_GET_MSRS:");
-	*ret_msrs = take_ptr(msrs);
+	}
+	*ret_msrs = msrs;
 	return 0;
 }
 
 static bool read_one(const struct vcpu *vcpu, uint32_t index,
 		     uint64_t *ret_value)
 {
-	AUTO_FREE struct kvm_msrs *one = msrs_x86_alloc(1);
+	union msr_call call = {0};
 
-	if (!one)
+	call.msrs.nmsrs = 1;
+	call.msrs.entries[0].index = index;
+	if (ioctl(vcpu_fd(vcpu), KVM_GET_MSRS, &call) != 1)
 		return false;
-	one->entries[0].index = index;
-	if (ioctl(vcpu_fd(vcpu), KVM_GET_MSRS, one) != 1)
-		return false;
-	*ret_value = one->entries[0].data;
+	*ret_value = call.msrs.entries[0].data;
 	return true;
 }
 
@@ -235,11 +247,12 @@ static int judge_refusal(const struct vcpu *vcpu,
 	return 0;
 }
 
-/* Writes @count entries of @entries; @part is room for one call. */
 static int write_some(const struct vcpu *vcpu,
 		      const struct kvm_msr_entry *entries, uint32_t count,
-		      struct kvm_msrs *part, struct error *err)
+		      struct error *err)
 {
+	union msr_call call = {0};
+	struct kvm_msrs *part = &call.msrs;
 	uint32_t at = 0;
 	int ret = 0;
 
@@ -280,18 +293,14 @@ static uint32_t part_deadline(struct kvm_msrs *msrs)
 int msrs_x86_write(const struct vcpu *vcpu, struct kvm_msrs *msrs,
 		   struct error *err)
 {
-	AUTO_FREE struct kvm_msrs *part = msrs_x86_alloc(PER_CALL);
 	uint32_t others = part_deadline(msrs);
-	int ret;
+	int ret = write_some(vcpu, msrs->entries, others, err);
 
-	if (!part)
-		return error_set_os(err, ENOMEM, "Cannot set MSRs:");
 	/* KVM arms its timer with the TSC of that moment. */
-	ret = write_some(vcpu, msrs->entries, others, part, err);
-	if (ret)
-		return ret;
-	return write_some(vcpu, msrs->entries + others, msrs->nmsrs - others,
-			  part, err);
+	if (!ret)
+		ret = write_some(vcpu, msrs->entries + others,
+				 msrs->nmsrs - others, err);
+	return ret;
 }
 
 /* --------------------------------------------------------------- wall clock */
@@ -310,9 +319,6 @@ int msrs_x86_set_wall_clock(const struct vcpu *vcpu, uint64_t gpa,
 		.index = MSR_WALL_CLOCK,
 		.data = gpa,
 	};
-	AUTO_FREE struct kvm_msrs *one = msrs_x86_alloc(1);
 
-	if (!one)
-		return error_set_os(err, ENOMEM, "Cannot set MSRs:");
-	return write_some(vcpu, &entry, 1, one, err);
+	return write_some(vcpu, &entry, 1, err);
 }

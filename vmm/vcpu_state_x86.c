@@ -225,28 +225,41 @@ static int apply_cpuid(const struct vcpu *vcpu, struct kvm *kvm,
 	return 0;
 }
 
-static int apply_xsave(const struct vcpu *vcpu, const struct kvm *kvm,
-		       const struct vcpu_state *state, struct error *err)
+/* KVM reads as many bytes as this host keeps, whatever was saved. */
+static int fit_xsave(const struct kvm *kvm, struct vcpu_state *state,
+		     struct error *err)
 {
 	size_t size = host_xsave_size(kvm);
-	AUTO_FREE void *xsave = NULL;
+	uint8_t *xsave;
 
 	if (state->xsave_size > size)
 		return error_set(err, ENOTSUP,
 				 "The snapshot has %zu bytes of XSAVE state, "
 				 "this host keeps %zu",
 				 state->xsave_size, size);
-	xsave = calloc(1, size);
+	xsave = realloc(state->xsave, size);
 	if (!xsave)
 		return no_memory(err);
-	memcpy(xsave, state->xsave, state->xsave_size);
-	if (ioctl(vcpu_fd(vcpu), KVM_SET_XSAVE, xsave))
+	memset(xsave + state->xsave_size, 0, size - state->xsave_size);
+	state->xsave = xsave;
+	state->xsave_size = size;
+	return 0;
+}
+
+static int apply_xsave(const struct vcpu *vcpu, const struct kvm *kvm,
+		       struct vcpu_state *state, struct error *err)
+{
+	int ret = fit_xsave(kvm, state, err);
+
+	if (ret)
+		return ret;
+	if (ioctl(vcpu_fd(vcpu), KVM_SET_XSAVE, state->xsave))
 		return error_set_os(err, errno, "KVM_SET_XSAVE:");
 	return 0;
 }
 
 static int apply(const struct vcpu *vcpu, struct kvm *kvm,
-		 const struct vcpu_state *state, struct error *err)
+		 struct vcpu_state *state, struct error *err)
 {
 	/* CPUID first: all else is checked against it. */
 	int ret = apply_cpuid(vcpu, kvm, state, err);

@@ -195,12 +195,21 @@ static int vcpu_ioctl(struct fake_vcpu *vcpu, unsigned long request, void *arg)
 	}
 }
 
+static int set_slot(const struct kvm_userspace_memory_region *slot)
+{
+	assert(slot->slot < ARRAY_SIZE(fake_host.slot_pages));
+	fake_host.slot_pages[slot->slot] = slot->memory_size / PAGE_SIZE_4K;
+	return 0;
+}
+
+/* As many words as the slot's pages take. */
 static int dirty_log(const struct kvm_dirty_log *log)
 {
 	size_t slot = log->slot;
 
 	assert(slot < ARRAY_SIZE(fake_host.dirty));
-	memcpy(log->dirty_bitmap, fake_host.dirty[slot], sizeof(uint64_t) * 2);
+	memcpy(log->dirty_bitmap, fake_host.dirty[slot],
+	       (fake_host.slot_pages[slot] + 63) / 64 * sizeof(uint64_t));
 	memset(fake_host.dirty[slot], 0, sizeof(fake_host.dirty[slot]));
 	return 0;
 }
@@ -216,7 +225,7 @@ static int vm_ioctl(unsigned long request, void *arg)
 	case KVM_GET_TSC_KHZ:
 		return (int)fake_host.tsc_khz;
 	case KVM_SET_USER_MEMORY_REGION:
-		return 0;
+		return set_slot(arg);
 	case KVM_GET_DIRTY_LOG:
 		return dirty_log(arg);
 	case KVM_GET_IRQCHIP:

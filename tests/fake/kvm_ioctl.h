@@ -58,6 +58,7 @@ struct fake_host {
 	struct kvm_irqchip chips[3];
 	struct kvm_pit_state2 pit;
 	struct kvm_clock_data clock;
+	uint64_t slot_pages[4];
 	uint64_t dirty[4][4]; /* per slot */
 	struct fake_vcpu vcpus[FAKE_VCPUS];
 	/* What happened. */

@@ -512,35 +512,6 @@ static void test_dirty_pages_of_the_guest_are_collected(void **state)
 	assert_int_equal(bitmap[0], 0);
 }
 
-static void test_figures(void **state)
-{
-	struct fixture *f = *state;
-	const struct kvm_cpuid2 *cpuid;
-	const char *host;
-	uint64_t at[6];
-
-	need_kvm(f);
-	make_vm(f, &f->first, false);
-	make_vm(f, &f->second, false);
-	boot_vm(f, &f->first);
-	at[0] = monotonic_ns();
-	save_vm(f, &f->first);
-	at[1] = monotonic_ns();
-	load_vm(f, &f->second, false);
-	at[2] = monotonic_ns();
-	free(take_ptr(f->second.kvm.host));
-	free(take_ptr(f->second.kvm.cpuid));
-	at[3] = monotonic_ns();
-	NO_ERROR(f, host_cpu_identity(&f->second.kvm, &host, &f->err));
-	at[4] = monotonic_ns();
-	NO_ERROR(f, kvm_supported_cpuid(&f->second.kvm, &cpuid, &f->err));
-	at[5] = monotonic_ns();
-	print_message("%d vCPUs, microseconds: save %lu, load %lu; host's "
-		      "identity %lu, supported CPUID %lu\n",
-		      VCPUS, (at[1] - at[0]) / 1000, (at[2] - at[1]) / 1000,
-		      (at[4] - at[3]) / 1000, (at[5] - at[4]) / 1000);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -550,7 +521,6 @@ int main(void)
 		TEST(test_second_snapshot_is_like_the_first),
 		TEST(test_realtime_moves_the_clock_by_the_time_that_passed),
 		TEST(test_dirty_pages_of_the_guest_are_collected),
-		TEST(test_figures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -291,6 +291,34 @@ static void test_load_vcpu_writes_in_the_order_that_kvm_needs(void **state)
 	assert_int_equal(fake_calls(KVM_GET_SUPPORTED_CPUID), 0);
 }
 
+static size_t vcpu_requests(void)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < fake_host.call_count; i++)
+		count += fake_host.calls[i].fd >= FAKE_VCPU_FD;
+	return count;
+}
+
+/* Each takes some 5 us: KVM loads and puts the vCPU around it. */
+static void test_vcpu_state_takes_eleven_requests(void **state)
+{
+	struct fixture *f = *state;
+
+	/* The first of a VM finds out which MSRs there are. */
+	assert_int_equal(
+		vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	fake_host.call_count = 0;
+	assert_int_equal(
+		vcpu_x86_save(&loaded_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_requests(), 11);
+	state_writer_release(&f->writer);
+	state_writer_init(&f->writer);
+	save_vcpu(f);
+	load_vcpu_ok(f);
+	assert_int_equal(vcpu_requests(), 11);
+}
+
 static void test_load_vcpu_without_its_section_fails(void **state)
 {
 	struct fixture *f = *state;
@@ -758,6 +786,7 @@ int main(void)
 		TEST(test_load_vcpu_gives_what_was_saved),
 		TEST(test_save_vcpu_reads_in_the_order_that_loses_nothing),
 		TEST(test_load_vcpu_writes_in_the_order_that_kvm_needs),
+		TEST(test_vcpu_state_takes_eleven_requests),
 		TEST(test_load_vcpu_without_its_section_fails),
 		TEST(test_vcpu_refusals_of_kvm_name_the_request),
 		TEST(test_save_vcpu_fails_with_any_request),
