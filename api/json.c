@@ -118,10 +118,10 @@ static json_t *parse(const struct json_text *text, bool exact,
 			   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (!value)
 		return syntax_error(&error, err);
-	memcpy(copy, text->text, text->len);
-	if (exact && large)
-		return json_number_restore(value, copy, text->len);
-	return value;
+	if (!exact || !large)
+		return value;
+	memcpy(copy, text->text, text->len); /* which the fitting changed */
+	return json_number_restore(value, copy, text->len);
 }
 
 json_t *json_parse(const struct json_text *text, struct error *err)

@@ -22,6 +22,11 @@ static int refuse(struct error *err, int os_error, const char *what,
 			 what, os_error_text(os_error), os_error, name);
 }
 
+int tap_refuse_busy(const char *name, struct error *err)
+{
+	return refuse(err, EBUSY, "Error while creating ifreq structure", name);
+}
+
 /* The header's size belongs to the open file: the 12 bytes of virtio 1. */
 static int set_header(struct tap *tap, struct error *err)
 {

@@ -25,6 +25,9 @@ struct tap {
  * EBUSY when somebody else is attached. */
 int tap_open(struct tap *tap, const char *name, struct error *err) must_check;
 
+/* The same EBUSY, for a tap that this process itself has already. */
+int tap_refuse_busy(const char *name, struct error *err) must_check;
+
 /* Takes a tap that was opened by someone else: @fd is duplicated. It must be a
  * tap with IFF_NO_PI and IFF_VNET_HDR. */
 int tap_adopt(struct tap *tap, int fd, struct error *err) must_check;

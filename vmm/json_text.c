@@ -105,7 +105,7 @@ static int compare_keys(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static const char **sorted_keys(const json_t *object)
+const char **json_text_keys(const json_t *object)
 {
 	const char **keys = calloc(json_object_size(object) + 1, sizeof(*keys));
 	size_t count = 0;
@@ -127,7 +127,7 @@ static const char **sorted_keys(const json_t *object)
 
 static int write_object(const json_t *object, struct output *out)
 {
-	const char **keys = sorted_keys(object);
+	const char **keys = json_text_keys(object);
 	int ret = keys ? append_string("{", out) : -1;
 
 	for (size_t i = 0; i < json_object_size(object) && !ret; i++) {

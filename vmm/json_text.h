@@ -21,6 +21,10 @@
  * without memory. */
 char *json_text(const json_t *value);
 
+/* The keys of @object in order, as many as it has: the caller frees the array,
+ * the keys stay the object's. NULL without memory. */
+const char **json_text_keys(const json_t *object);
+
 /* An integer that may be beyond 2^63-1; a new reference. NULL without memory.
  */
 json_t *json_text_uint(uint64_t value);

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/mmds_sort.h"
 
+#include "vmm/json_text.h"
 #include "vmm/util.h"
-
-#include <string.h>
-
-static int compare_keys(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
 
 static json_t *sort_array(json_t *array)
 {
@@ -24,34 +18,21 @@ static json_t *sort_array(json_t *array)
 }
 
 /* jansson's objects keep the order in which they are filled. */
-static json_t *fill_object(json_t *object, const char *const *keys,
-			   size_t count)
+static json_t *sort_object(json_t *object)
 {
-	json_t *result = json_object();
+	AUTO_FREE const char **keys = json_text_keys(object);
+	json_t *result;
 	int ret = 0;
 
-	for (size_t i = 0; i < count && !ret; i++)
+	if (!keys)
+		return NULL;
+	result = json_object();
+	for (size_t i = 0; i < json_object_size(object) && !ret; i++)
 		ret = json_object_set_new_nocheck(
 			result, keys[i],
 			mmds_sort(json_object_get(object, keys[i])));
 	if (ret)
 		json_decref(take_ptr(result));
-	return result;
-}
-
-static json_t *sort_object(json_t *object)
-{
-	size_t count = 0;
-	const char **keys = calloc(json_object_size(object) + 1, sizeof(*keys));
-	const char *key;
-	json_t *value, *result;
-
-	if (!keys)
-		return NULL;
-	json_object_foreach(object, key, value) keys[count++] = key;
-	qsort(keys, count, sizeof(*keys), compare_keys);
-	result = fill_object(object, keys, count);
-	free(keys);
 	return result;
 }
 

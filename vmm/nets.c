@@ -2,6 +2,7 @@
 #include "vmm/nets.h"
 
 #include "virtio/net.h"
+#include "virtio/tap.h"
 
 #include <errno.h>
 #include <string.h>
@@ -82,19 +83,16 @@ static int check_tap(const struct nets *nets, const struct net *net,
 		     struct error *err)
 {
 	const char *name = net_tap_name(net);
+	bool busy = false;
+	int ret;
 
 	for (size_t i = 0; i < nets->count; i++)
-		if (strcmp(net_tap_name(nets->list[i]->net), name) == 0)
-			return error_set(err, EBUSY,
-					 "Could not create the network device: "
-					 "Open tap device failed: Error while "
-					 "creating ifreq structure: %s (os "
-					 "error %d). Invalid TUN/TAP Backend "
-					 "provided by %s. Check our "
-					 "documentation on setting up the "
-					 "network devices.",
-					 os_error_text(EBUSY), EBUSY, name);
-	return 0;
+		busy |= strcmp(net_tap_name(nets->list[i]->net), name) == 0;
+	if (!busy)
+		return 0;
+	ret = tap_refuse_busy(name, err);
+	error_prefix(err, "Could not create the network device: ");
+	return ret;
 }
 
 static int interface_create(struct nets *nets, struct interface **ret_interface,
