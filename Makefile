@@ -39,21 +39,26 @@ LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
+	vmm/host_cpu_x86.c vmm/msrs_x86.c vmm/vcpu_state_x86.c vmm/kvm_state_x86.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
-	vmm/boot_x86.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
-	vmm/acpi_power.c vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/vmm.c \
+	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
+	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
+	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_snapshot.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
-VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c virtio/mmio.c \
+VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
+	virtio/device_state.c virtio/mmio.c virtio/mmio_state.c \
 	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
-	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c
+	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
+	virtio/vsock_state.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
-	api/actions.c api/instance.c api/logger.c api/config_file.c
-SNAPSHOT_SRCS := snapshot/state.c
+	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
+SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
+	snapshot/memory_file.c snapshot/uffd.c snapshot/working_set.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -61,11 +66,14 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
-	test_json_text test_nets test_server
+	test_json_text test_nets test_server test_vmgenid test_vmclock \
+	test_memory_file test_uffd test_working_set test_kvm_state \
+	test_kvm_native \
+	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
-	tests/fake/frames.c
+	tests/fake/frames.c tests/fake/slot.c
 
 
 # ------------------------------------------------------------------ building ---
@@ -112,10 +120,19 @@ $(MMDS_TESTS): $(B)/tests/fake/mmds_store.o
 $(MMDS_TCP_TESTS): $(B)/tests/fake/mmds_peer.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
-$(B)/tests/unit/test_net $(B)/tests/fuzz/fuzz_net: $(B)/tests/fake/tap.o
+$(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net $(B)/tests/fuzz/fuzz_state: $(B)/tests/fake/tap.o
+$(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
-$(UNIT_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
+# These have the real kvm.c: one on ioctls that are faked, one on /dev/kvm.
+KVM_TESTS := test_kvm_state test_kvm_native
+$(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
+$(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
+$(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS),$(UNIT_TESTS))
+$(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
 # Built with CC=clang and SAN=fuzzer-no-link,address,undefined.
@@ -141,13 +158,18 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c
 $(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -Os $(WARN) -static -s -o $@ $(AGENT_SRCS)
+
+# What fills the memory of guests that are loaded by userfaultfd.
+$(GUEST_B)/fault_handler: tests/lib/fault_handler.c tests/fake/fault_handler.c tests/fake/fault_handler.h vmm/util.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -s -o $@ $(filter %.c,$^) -ljansson
 
 $(GUEST_B)/%.o: tests/guests/%.c Makefile
 	@mkdir -p $(@D)

@@ -91,6 +91,8 @@ int api_delete_device(struct api_call *call);
 int api_put_net(struct api_call *call);
 int api_patch_net(struct api_call *call);
 int api_put_vsock(struct api_call *call);
+int api_put_snapshot_create(struct api_call *call);
+int api_put_snapshot_load(struct api_call *call);
 int api_put_mmds_config(struct api_call *call);
 int api_put_mmds(struct api_call *call);
 int api_patch_mmds(struct api_call *call);

@@ -312,6 +312,30 @@ static void block_settle(struct virtio_device *dev)
 	block->blocked = false;
 }
 
+/* Requests are complete already; an engine with some in flight would wait for
+ * them here. The snapshot is of no use if the disk is older than it. */
+static void block_quiesce(struct virtio_device *dev)
+{
+	struct block *block = to_block(dev);
+
+	if (!block->file.read_only && block_file_flush(&block->file)) {
+		metric_inc(&block->metrics->execute_fails);
+		log_error("block: the file cannot be flushed for a snapshot");
+	}
+}
+
+static void block_save(struct virtio_device *dev, struct state_writer *writer)
+{
+	ratelimit_save(&to_block(dev)->limiter, writer, monotonic_ns());
+}
+
+static int block_load(struct virtio_device *dev, struct state_reader *reader,
+		      struct error *err)
+{
+	return ratelimit_load(&to_block(dev)->limiter, reader, monotonic_ns(),
+			      err);
+}
+
 static void block_destroy(struct virtio_device *dev)
 {
 	struct block *block = to_block(dev);
@@ -327,6 +351,9 @@ static const struct virtio_device_ops block_ops = {
 	.activate = block_activate,
 	.settle = block_settle,
 	.queue_event = block_queue_event,
+	.quiesce = block_quiesce,
+	.save = block_save,
+	.load = block_load,
 	.reset = block_reset,
 	.destroy = block_destroy,
 };

@@ -68,6 +68,19 @@ void virtio_device_acknowledge(struct virtio_device *dev, uint32_t bits)
 	pthread_mutex_unlock(&dev->irq_lock);
 }
 
+/* Where others make the interrupts, nobody knows whether one was lost. */
+void virtio_device_interrupt_again(struct virtio_device *dev)
+{
+	pthread_mutex_lock(&dev->irq_lock);
+	if (atomic_load(&dev->interrupt_status)) {
+		irq_line_lower(&dev->irq);
+		irq_line_raise(&dev->irq);
+	} else if (atomic_load(&dev->interrupt_always)) {
+		irq_line_trigger(&dev->irq);
+	}
+	pthread_mutex_unlock(&dev->irq_lock);
+}
+
 void virtio_device_needs_reset(struct virtio_device *dev, const char *why)
 {
 	log_guest("%s: needs reset: %s", dev->ops->name, why);
@@ -146,6 +159,7 @@ void virtio_device_settle_soon(struct virtio_device *dev)
 void virtio_device_hold(struct virtio_device *dev, bool on)
 {
 	pthread_mutex_lock(&dev->lock);
+	dev->held = on;
 	if (dev->active && dev->ops->hold)
 		dev->ops->hold(dev, on);
 	pthread_mutex_unlock(&dev->lock);

@@ -47,6 +47,8 @@ enum {
 	VIRTIO_INTERRUPT_CONFIG = 2,
 };
 
+struct state_reader;
+struct state_writer;
 struct virtio_device;
 
 struct virtio_device_ops { /* always static const */
@@ -68,6 +70,20 @@ struct virtio_device_ops { /* always static const */
 	/* The machine pauses or goes on, with nothing that runs for the
 	 * device outside of the loop while it is paused. May be NULL. */
 	void (*hold)(struct virtio_device *dev, bool on);
+	/* The active device will be saved: what is in flight is finished or put
+	 * back, so that queues and guest memory tell all there is. The device
+	 * goes on afterwards. Loop thread, machine paused. May be NULL. */
+	void (*quiesce)(struct virtio_device *dev);
+	/* What is the type's own in a snapshot; either may be NULL. load comes
+	 * last, when the device is active and settled if it was when saved; it
+	 * validates all it reads. Loop thread. */
+	void (*save)(struct virtio_device *dev, struct state_writer *writer);
+	int (*load)(struct virtio_device *dev, struct state_reader *reader,
+		    struct error *err);
+	/* What of the config space must be as it was saved, for people. NULL:
+	 * the host's side decides, and the driver is told of a change; or, with
+	 * config_write, it is the driver's and comes back as saved. */
+	const char *config_fixed;
 	/* Forget everything the driver set up; queues are reset afterwards. */
 	void (*reset)(struct virtio_device *dev);
 	/* Releases the instance; it is never activated here. */
@@ -85,6 +101,7 @@ struct virtio_device {
 	uint8_t status;
 	bool active;	/* between activate and reset */
 	bool unsettled; /* ops->settle is due */
+	bool held;	/* see ops->hold */
 
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	size_t config_len;
@@ -134,6 +151,24 @@ void virtio_device_settle_soon(struct virtio_device *dev);
 
 /* Takes the lock. The machine is paused (@on), or about to go on. */
 void virtio_device_hold(struct virtio_device *dev, bool on);
+
+/* Appends the device to the open section. Takes the lock; loop thread, machine
+ * paused. Finishes what is in flight first, and may change guest memory and
+ * raise the interrupt for that: so it comes before both are saved. */
+void virtio_device_save(struct virtio_device *dev, struct state_writer *writer);
+
+/*
+ * The rest of @reader's section into a device that is new and attached, with
+ * guest memory in place. Takes the lock; loop thread. Leaves it as
+ * virtio_device_hold(dev, true) does, and without a rekick. -errno with a
+ * sentence: then it is as if it had been reset.
+ */
+int virtio_device_load(struct virtio_device *dev, struct state_reader *reader,
+		       struct error *err) must_check;
+
+/* No lock needed. If the driver has not acknowledged an interrupt, raises it
+ * again: it may have been lost with the irqchip it was raised at. */
+void virtio_device_interrupt_again(struct virtio_device *dev);
 
 /* Lock held, loop thread. Settles, then runs ops->queue_event when @q exists
  * and the device is active; otherwise nothing. True: call again soon. */

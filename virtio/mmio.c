@@ -21,8 +21,7 @@
  * Kicks don't come here at all: KVM turns a write of n to QueueNotify into a
  * signal on the eventfd of queue n, and the loop thread hears it (mmio_kicked).
  */
-#include "virtio/mmio.h"
-
+#include "virtio/mmio_transport.h"
 #include "vmm/kvm.h"
 #include "vmm/log.h"
 
@@ -38,20 +37,6 @@
 #define REG_INTERRUPT_STATUS 0x60
 #define REG_INTERRUPT_ACK 0x64
 #define REG_CONFIG 0x100
-
-struct kick {
-	struct loop_source source;
-	struct virtio_mmio *mmio;
-	uint16_t queue;
-};
-
-struct virtio_mmio {
-	struct virtio_device *dev; /* borrowed */
-	uint64_t base;
-	uint32_t gsi;
-	uint32_t device_features_sel, driver_features_sel, queue_sel;
-	struct kick kicks[VIRTIO_QUEUES_MAX];
-};
 
 /* ------------------------------------------------------- reading registers */
 
@@ -442,7 +427,7 @@ const struct bus_ops virtio_mmio_bus_ops = {
  */
 static void mmio_kicked(struct loop_source *source, uint32_t events)
 {
-	struct kick *kick = container_of(source, struct kick, source);
+	struct mmio_kick *kick = container_of(source, struct mmio_kick, source);
 	struct virtio_device *dev = kick->mmio->dev;
 	const uint64_t one = 1;
 	bool again;
@@ -457,8 +442,8 @@ static void mmio_kicked(struct loop_source *source, uint32_t events)
 			  kick->queue);
 }
 
-static int attach_kick(struct kick *kick, struct kvm *kvm, struct loop *loop,
-		       struct error *err)
+static int attach_kick(struct mmio_kick *kick, struct kvm *kvm,
+		       struct loop *loop, struct error *err)
 {
 	int ret;
 

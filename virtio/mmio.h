@@ -15,6 +15,8 @@
 #include "vmm/loop.h"
 
 struct kvm;
+struct state_file;
+struct state_writer;
 struct virtio_mmio;
 
 #define VIRTIO_MMIO_WINDOW 0x1000
@@ -32,6 +34,25 @@ void virtio_mmio_destroy(struct virtio_mmio *mmio);
 int virtio_mmio_attach(struct virtio_mmio *mmio, struct kvm *kvm,
 		       struct bus *bus, struct loop *loop, struct gmem *mem,
 		       struct error *err) must_check;
+
+/* Appends section 'VDEV' number @instance, the place on the bus. Loop thread,
+ * machine paused; before guest memory and irqchip are saved, for either may
+ * change. The device goes on afterwards, once it is kicked again. */
+void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *writer,
+		      uint16_t instance);
+
+/* The same back, after virtio_mmio_attach, with guest memory in place, before
+ * vCPUs run. Loop thread. The device is held: virtio_device_hold(dev, false)
+ * and virtio_mmio_rekick set it going. -errno with a sentence: then it is as
+ * after a reset. */
+int virtio_mmio_load(struct virtio_mmio *mmio, const struct state_file *file,
+		     uint16_t instance, struct error *err) must_check;
+
+/* Kicks and interrupts may have been lost around a snapshot: kicks all queues
+ * of an active device, and raises again an interrupt that the driver has not
+ * acknowledged. In the microVM that goes on and in the one that was loaded,
+ * once the irqchip is in its state, before vCPUs run. Loop thread. */
+void virtio_mmio_rekick(struct virtio_mmio *mmio);
 
 struct virtio_device *virtio_mmio_device(const struct virtio_mmio *mmio);
 uint64_t virtio_mmio_base(const struct virtio_mmio *mmio);

@@ -8,6 +8,8 @@
 
 #define VIRTIO_ID_NET 1
 
+#define NO_LIMITERS "vhost knows no rate limiters: an interface has either"
+
 static struct net *to_net(struct virtio_device *dev)
 {
 	return container_of(dev, struct net, dev);
@@ -33,10 +35,12 @@ static bool net_queue_event(struct virtio_device *dev, uint16_t q)
 /* -------------------------------------------------------------- life cycle */
 
 /* Interrupts come from vhost from now on: all that can be said is that there
- * may be something in the queues. */
+ * may be something in the queues. A device that is held is started later. */
 static int start_vhost(struct net *net)
 {
 	atomic_store(&net->dev.interrupt_always, VIRTIO_INTERRUPT_QUEUE);
+	if (net->dev.held)
+		return 0;
 	return vhost_net_start(&net->vhost, &net->dev, net->tap.fd);
 }
 
@@ -100,6 +104,46 @@ static void net_hold(struct virtio_device *dev, bool on)
 		vhost_net_stop(&net->vhost, dev);
 	else if (start_vhost(net))
 		virtio_device_needs_reset(dev, "vhost does not go on");
+}
+
+/* vhost is stopped, and has told where it stands; where the rings end is in
+ * them. */
+static void net_quiesce(struct virtio_device *dev)
+{
+	struct net *net = to_net(dev);
+
+	if (!net_has_vhost(net)) {
+		net_rx_quiesce(net);
+		return;
+	}
+	queue_adopt_used(&dev->queues[NET_RX_QUEUE]);
+	queue_adopt_used(&dev->queues[NET_TX_QUEUE]);
+}
+
+static void net_save(struct virtio_device *dev, struct state_writer *writer)
+{
+	const struct net *net = to_net(dev);
+	uint64_t now = monotonic_ns();
+
+	ratelimit_save(&net->rx_limiter, writer, now);
+	ratelimit_save(&net->tx_limiter, writer, now);
+}
+
+static int net_load(struct virtio_device *dev, struct state_reader *reader,
+		    struct error *err)
+{
+	struct net *net = to_net(dev);
+	uint64_t now = monotonic_ns();
+	int ret = ratelimit_load(&net->rx_limiter, reader, now, err);
+
+	if (!ret)
+		ret = ratelimit_load(&net->tx_limiter, reader, now, err);
+	if (ret || !net_has_vhost(net))
+		return ret;
+	return ratelimit_enabled(&net->rx_limiter) ||
+			       ratelimit_enabled(&net->tx_limiter)
+		       ? error_set(err, EINVAL, NO_LIMITERS)
+		       : 0;
 }
 
 /* vhost found a queue broken, and says no more about it. */
@@ -168,6 +212,10 @@ static const struct virtio_device_ops net_ops = {
 	.settle = net_settle,
 	.queue_event = net_queue_event,
 	.hold = net_hold,
+	.quiesce = net_quiesce,
+	.save = net_save,
+	.load = net_load,
+	.config_fixed = "guest_mac and mtu",
 	.reset = net_reset,
 	.destroy = net_destroy,
 };
@@ -216,9 +264,7 @@ static int open_backend(struct net *net, const struct net_config *config,
 		return ret;
 	if (rate_limiter_config_limits(&config->rx_rate_limiter.values) ||
 	    rate_limiter_config_limits(&config->tx_rate_limiter.values))
-		return error_set(err, EINVAL,
-				 "vhost knows no rate limiters: an interface "
-				 "has either");
+		return error_set(err, EINVAL, NO_LIMITERS);
 	return vhost_net_open(&net->vhost, err);
 }
 

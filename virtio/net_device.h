@@ -70,6 +70,10 @@ void net_rx_start(struct net *net);
 void net_rx_stop(struct net *net);
 void net_tx_stop(struct net *net);
 
+/* Puts back the buffers that were popped ahead; a frame that has not found
+ * enough of them is lost. */
+void net_rx_quiesce(struct net *net);
+
 /* The driver may have posted buffers. */
 void net_rx_kicked(struct net *net);
 

@@ -13,6 +13,7 @@
  */
 #include "virtio/queue.h"
 
+#include "snapshot/state.h"
 #include "vmm/log.h"
 
 #include <errno.h>
@@ -331,4 +332,104 @@ bool queue_kicks_enable(struct queue *queue)
 	gmem_mark_dirty(queue->mem, queue->device_gpa, device_area_len(queue));
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return driver_idx(queue) != queue->next_avail;
+}
+
+uint16_t queue_driver_index(const struct queue *queue)
+{
+	return driver_idx(queue);
+}
+
+/* A driver that moves on meanwhile might not kick any more; one that always
+ * does is not waited for. */
+#define KICK_TRIES 8
+
+uint16_t queue_kick_at_next(struct queue *queue)
+{
+	uint16_t idx = driver_idx(queue);
+
+	for (int i = 0; i < KICK_TRIES; i++) {
+		uint16_t before = idx;
+
+		if (queue->event_idx)
+			store16(queue->device, off_avail_event(queue), idx,
+				__ATOMIC_RELAXED);
+		else
+			store16(queue->device, OFF_FLAGS, 0, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		idx = driver_idx(queue);
+		if (idx == before)
+			break;
+	}
+	gmem_mark_dirty(queue->mem, queue->device_gpa, device_area_len(queue));
+	return idx;
+}
+
+/* --------------------------------------------------------------- snapshots */
+
+static const struct state_field fields[] = {
+	STATE_FIELD(struct queue, size),
+	STATE_FIELD(struct queue, ready),
+	STATE_FIELD(struct queue, desc_gpa),
+	STATE_FIELD(struct queue, driver_gpa),
+	STATE_FIELD(struct queue, device_gpa),
+	STATE_FIELD(struct queue, event_idx),
+	STATE_FIELD(struct queue, next_avail),
+	STATE_FIELD(struct queue, next_used),
+	STATE_FIELD(struct queue, signalled),
+	STATE_FIELD(struct queue, signalled_valid),
+};
+
+void queue_save(const struct queue *queue, struct state_writer *writer)
+{
+	state_put_fields(writer, queue, fields, ARRAY_SIZE(fields));
+}
+
+void queue_load(struct queue *queue, struct state_reader *reader, bool active)
+{
+	state_get_fields(reader, queue, fields, ARRAY_SIZE(fields));
+	/* As where a driver writes it: activation refuses 0. */
+	if (queue->size > queue->size_max)
+		queue->size = 0;
+	if (active)
+		return;
+	queue->event_idx = queue->signalled_valid = false;
+	queue->next_avail = queue->next_used = queue->signalled = 0;
+}
+
+static uint16_t device_idx(const struct queue *queue)
+{
+	return load16(queue->device, OFF_IDX, __ATOMIC_RELAXED);
+}
+
+/* Not more waits, is in flight or unpublished than the ring holds. */
+static int check_positions(const struct queue *queue, struct error *err)
+{
+	uint16_t in_flight = (uint16_t)(queue->next_avail - queue->next_used);
+	uint16_t unpublished = (uint16_t)(queue->next_used - device_idx(queue));
+
+	if (queue_pending(queue) <= queue->size && in_flight <= queue->size &&
+	    unpublished <= queue->size)
+		return 0;
+	return error_set(err, EINVAL,
+			 "it stands at %u and %u, which its ring of size %u "
+			 "at %u and %u in memory cannot be",
+			 queue->next_avail, queue->next_used, queue->size,
+			 driver_idx(queue), device_idx(queue));
+}
+
+int queue_resume(struct queue *queue, struct gmem *mem, bool event_idx,
+		 struct error *err)
+{
+	int ret;
+
+	if (queue->event_idx != event_idx)
+		return error_set(err, EINVAL,
+				 "EVENT_IDX is not what was negotiated");
+	ret = queue_activate(queue, mem, event_idx, err);
+	return ret ? ret : check_positions(queue, err);
+}
+
+void queue_adopt_used(struct queue *queue)
+{
+	queue->next_used = device_idx(queue);
 }

@@ -26,6 +26,9 @@
 
 #include <stdbool.h>
 
+struct state_reader;
+struct state_writer;
+
 #define QUEUE_SIZE_MAX 256
 
 struct queue {
@@ -82,5 +85,27 @@ bool queue_interrupt_wanted(struct queue *queue);
  * true when requests arrived meanwhile, so that the caller looks again. */
 void queue_kicks_disable(struct queue *queue);
 bool queue_kicks_enable(struct queue *queue) must_check;
+
+/* The driver's index as it is now; moves with each request made available. */
+uint16_t queue_driver_index(const struct queue *queue);
+
+/* Has the driver kick when it makes the next request available, whatever waits
+ * already. Its index when that was asked for. */
+uint16_t queue_kick_at_next(struct queue *queue);
+
+/* What the driver set up, and where the device stands. */
+void queue_save(const struct queue *queue, struct state_writer *writer);
+
+/* The same back, unchecked, into a queue after queue_init. @active: of an
+ * active device, queue_resume follows; otherwise it stands at its start. */
+void queue_load(struct queue *queue, struct state_reader *reader, bool active);
+
+/* queue_activate for a queue that was loaded: besides, it must stand where its
+ * ring can be. -EINVAL or -EFAULT with a reason in @err. */
+int queue_resume(struct queue *queue, struct gmem *mem, bool event_idx,
+		 struct error *err) must_check;
+
+/* Somebody else has filled the device area: goes on where it ends now. */
+void queue_adopt_used(struct queue *queue);
 
 #endif

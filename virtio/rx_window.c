@@ -8,6 +8,7 @@
 
 #include "vmm/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -241,4 +242,11 @@ bool rx_window_publish(struct rx_window *window)
 		queue_publish(window->queue);
 	window->unpublished = 0;
 	return any;
+}
+
+void rx_window_unpop(struct rx_window *window)
+{
+	assert(window->unpublished == 0);
+	queue_unpop(window->queue, window->count);
+	rx_window_init(window, window->queue, window->least);
 }

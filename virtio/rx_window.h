@@ -79,6 +79,10 @@ void rx_window_return(struct rx_window *window, uint32_t written);
 /* Makes what was returned visible to the driver. True if there was any. */
 bool rx_window_publish(struct rx_window *window);
 
+/* Un-pops all buffers, as if none had ever been taken in: they will be again.
+ * All that was returned is published. */
+void rx_window_unpop(struct rx_window *window);
+
 static inline const struct rx_buffer *
 rx_window_buffer(const struct rx_window *window, uint16_t i)
 {

@@ -23,13 +23,6 @@
 #define VIRTIO_ID_VSOCK 19
 #define VIRTIO_F_IN_ORDER 35
 
-enum {
-	RX_QUEUE,
-	TX_QUEUE,
-	EVENT_QUEUE,
-	QUEUE_COUNT,
-};
-
 /* What one turn of the loop does at most, in either direction. */
 #define BATCH_PACKETS 64
 #define BATCH_BYTES KIB(512)
@@ -101,7 +94,7 @@ bool vsock_fill(struct vsock *vsock, uint32_t want)
 /* A buffer at the front. False when there is none: the driver will kick. */
 static bool have_buffer(struct vsock *vsock)
 {
-	struct queue *queue = &vsock->dev.queues[RX_QUEUE];
+	struct queue *queue = &vsock->dev.queues[VSOCK_RX_QUEUE];
 
 	for (;;) {
 		if (!vsock_fill(vsock, 1))
@@ -134,7 +127,7 @@ void vsock_turn(struct vsock *vsock, bool tx_used)
 	size_t bytes = 0;
 	int steps = 0;
 
-	while (vsock->dev.active && !vsock->starved &&
+	while (vsock->dev.active && !vsock->starved && !vsock->awaits_ack &&
 	       anything_to_tell(vsock) && have_buffer(vsock)) {
 		if (bytes >= BATCH_BYTES || steps++ == BATCH_PACKETS ||
 		    vsock->window.unpublished >= BATCH_BUFFERS) {
@@ -147,8 +140,8 @@ void vsock_turn(struct vsock *vsock, bool tx_used)
 		return;
 	virtio_device_notify_queues(
 		&vsock->dev,
-		(rx_window_publish(&vsock->window) ? BIT(RX_QUEUE) : 0) |
-			(tx_used ? BIT(TX_QUEUE) : 0));
+		(rx_window_publish(&vsock->window) ? BIT(VSOCK_RX_QUEUE) : 0) |
+			(tx_used ? BIT(VSOCK_TX_QUEUE) : 0));
 }
 
 /* --------------------------------------------------------- from the guest */
@@ -241,7 +234,7 @@ static int drain(struct vsock *vsock, struct queue *queue)
 /* True: there is more to take. */
 static bool take_packets(struct vsock *vsock)
 {
-	struct queue *queue = &vsock->dev.queues[TX_QUEUE];
+	struct queue *queue = &vsock->dev.queues[VSOCK_TX_QUEUE];
 	int packets;
 	bool more;
 
@@ -264,19 +257,20 @@ static bool vsock_queue_event(struct virtio_device *dev, uint16_t q)
 	struct vsock *vsock = to_vsock(dev);
 
 	switch (q) {
-	case TX_QUEUE:
+	case VSOCK_TX_QUEUE:
 		metric_inc(&vsock->metrics->tx_queue_event_count);
 		return take_packets(vsock);
-	case RX_QUEUE:
+	case VSOCK_RX_QUEUE:
 		metric_inc(&vsock->metrics->rx_queue_event_count);
 		if (!vsock->starved)
 			return false;
 		vsock->starved = false;
-		queue_kicks_disable(&dev->queues[RX_QUEUE]);
+		queue_kicks_disable(&dev->queues[VSOCK_RX_QUEUE]);
 		vsock_turn(vsock, false);
 		return false;
 	default:
-		return false; /* event buffers wait for a snapshot */
+		vsock_event_kicked(vsock);
+		return false;
 	}
 }
 
@@ -349,6 +343,15 @@ static void vsock_reset(struct virtio_device *dev)
 	(void)dev; /* see vsock_settle */
 }
 
+void vsock_drop_connections(struct vsock *vsock)
+{
+	while (!conn_list_empty(&vsock->all))
+		conn_kill(container_of(vsock->all.next, struct conn, all));
+	vsock_table_clear(vsock);
+	bury(vsock);
+	vsock->stray_count = 0;
+}
+
 static void vsock_settle(struct virtio_device *dev)
 {
 	struct vsock *vsock = to_vsock(dev);
@@ -356,17 +359,13 @@ static void vsock_settle(struct virtio_device *dev)
 	vsock_host_stop(vsock);
 	loop_timer_cancel(&vsock->due_timer);
 	loop_timer_cancel(&vsock->turn_timer);
-	while (!conn_list_empty(&vsock->all))
-		conn_kill(container_of(vsock->all.next, struct conn, all));
-	vsock_table_clear(vsock);
-	bury(vsock);
-	vsock->stray_count = 0;
-	vsock->starved = false;
-	rx_window_init(&vsock->window, &dev->queues[RX_QUEUE],
+	vsock_drop_connections(vsock);
+	vsock->starved = vsock->reset_owed = vsock->awaits_ack = false;
+	rx_window_init(&vsock->window, &dev->queues[VSOCK_RX_QUEUE],
 		       VSOCK_HEADER_LEN);
 	if (!dev->active)
 		return;
-	queue_kicks_disable(&dev->queues[RX_QUEUE]);
+	queue_kicks_disable(&dev->queues[VSOCK_RX_QUEUE]);
 	vsock_host_start(vsock);
 }
 
@@ -386,10 +385,14 @@ static void vsock_destroy(struct virtio_device *dev)
 static const struct virtio_device_ops vsock_ops = {
 	.name = "vsock",
 	.id = VIRTIO_ID_VSOCK,
-	.queue_count = QUEUE_COUNT,
+	.queue_count = VSOCK_QUEUE_COUNT,
 	.activate = vsock_activate,
 	.settle = vsock_settle,
 	.queue_event = vsock_queue_event,
+	.quiesce = vsock_quiesce,
+	.save = vsock_save,
+	.load = vsock_load,
+	.config_fixed = "guest_cid",
 	.reset = vsock_reset,
 	.destroy = vsock_destroy,
 };

@@ -7,6 +7,7 @@
  *   vsock_send.c   one connection: from the host to the guest
  *   vsock_host.c   the host's side: listening, CONNECT, connecting
  *   vsock_table.c  connections by port
+ *   vsock_state.c  snapshots, and how the guest learns of them
  *
  * Everything runs on the loop thread with the device's lock held. A connection
  * lives from conn_create to conn_destroy; whatever ends it goes through there.
@@ -81,6 +82,17 @@ struct conn {
 	size_t pending_off, pending_len;
 };
 
+/* The device's queues. */
+enum {
+	VSOCK_RX_QUEUE,
+	VSOCK_TX_QUEUE,
+	VSOCK_EVENT_QUEUE,
+	VSOCK_QUEUE_COUNT,
+};
+
+/* Ports given to connections from the host have bit 30 set, bit 31 clear. */
+#define VSOCK_HOST_PORT_FIRST (UINT32_C(1) << 30)
+
 /* A port pair that does not exist, for which the guest gets an RST. */
 struct stray {
 	uint32_t host_port, guest_port;
@@ -117,6 +129,11 @@ struct vsock {
 
 	struct rx_window window;
 	bool starved; /* the driver owes us receive buffers */
+	/* After a snapshot the guest has to drop its connections; until it
+	 * says so it is sent nothing that it would drop with them. */
+	bool reset_owed;	 /* it has no buffer to be told in */
+	bool awaits_ack;	 /* it is told, or will be */
+	uint16_t event_idx_told; /* where its event queue was then */
 	struct chain chain;
 };
 
@@ -217,7 +234,22 @@ void vsock_host_greet(struct conn *conn);
 /* A guest's REQUEST: connects to the host's socket of that port. */
 void vsock_host_connect(struct vsock *vsock, const struct vsock_packet *packet);
 
+/* ------------------------------------------------------------- vsock_state */
+
+/* See struct virtio_device_ops. */
+void vsock_quiesce(struct virtio_device *dev);
+void vsock_save(struct virtio_device *dev, struct state_writer *writer);
+int vsock_load(struct virtio_device *dev, struct state_reader *reader,
+	       struct error *err) must_check;
+
+/* The driver may have posted event buffers. */
+void vsock_event_kicked(struct vsock *vsock);
+
 /* ------------------------------------------------------------------- vsock */
+
+/* All connections are over, without a word to the guest. Their sockets are
+ * closed now or, if they are many, by and by. */
+void vsock_drop_connections(struct vsock *vsock);
 
 /* An RST for a connection that does not exist. */
 void vsock_reject(struct vsock *vsock, uint32_t host_port, uint32_t guest_port);

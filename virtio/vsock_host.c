@@ -27,9 +27,6 @@
 /* "CONNECT 4294967295\n", with some room for spaces. */
 #define GREETING_MAX 32
 
-/* Ports given to connections from the host have bit 30 set, bit 31 clear. */
-#define HOST_PORT_FIRST (UINT32_C(1) << 30)
-
 /*
  * The API's thread waits with select, which knows descriptors up to 1023 only.
  * Connections are what there may be many of: they make room for it.
@@ -134,7 +131,7 @@ int vsock_host_bind(struct vsock *vsock, struct error *err)
 		.fn = on_client,
 	};
 	vsock->listen_timer.fn = on_listen_timer;
-	vsock->last_port = HOST_PORT_FIRST - 1;
+	vsock->last_port = VSOCK_HOST_PORT_FIRST - 1;
 	return 0;
 }
 
@@ -147,7 +144,7 @@ static uint32_t next_port(struct vsock *vsock, uint32_t guest_port)
 	do
 		vsock->last_port =
 			((vsock->last_port + 1) & ~(UINT32_C(1) << 31)) |
-			HOST_PORT_FIRST;
+			VSOCK_HOST_PORT_FIRST;
 	while (vsock_table_find(vsock, vsock->last_port, guest_port));
 	return vsock->last_port;
 }

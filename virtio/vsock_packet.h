@@ -40,7 +40,14 @@ struct vsock_header {
 	le32 fwd_cnt;
 } __attribute__((packed));
 
-/* The same for the device's use, in either direction: in host order, and with
+/* What is put into buffers of the event queue (5.10.6.7). */
+struct vsock_event {
+	le32 id;
+};
+
+#define VSOCK_EVENT_TRANSPORT_RESET 0
+
+/* A packet for the device's use, in either direction: in host order, and with
  * ports by the side they belong to. */
 struct vsock_packet {
 	uint32_t host_port, guest_port;

@@ -7,6 +7,7 @@
 #include "vmm/irq.h"
 #include "vmm/memmap_x86.h"
 #include "vmm/serial.h"
+#include "vmm/vmclock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -114,7 +115,11 @@ enum {
 	ADDRESS_SPACE_IO = 1,
 	ACCESS_BYTE = 1,
 	ALL_PROCESSORS = 0xff,
+	NOTIFY_CHANGED = 0x80, /* 5.6.6: the first of a device's own */
 };
+
+#define VMGENID_NAME "VGEN"
+#define VMCLOCK_NAME "VCLK"
 
 /* Tables are built here, one behind the other, then copied to the guest. */
 struct builder {
@@ -213,10 +218,72 @@ static void add_virtio(struct aml *aml, const struct boot_device *boot_device)
 	aml_end(aml, device);
 }
 
+/* "Virtual Machine Generation ID" (Microsoft, 2012), the ACPI device. */
+static void add_vmgenid(struct aml *aml)
+{
+	static const uint32_t address[] = {
+		(uint32_t)MEMMAP_VMGENID,
+		(uint32_t)(MEMMAP_VMGENID >> 32),
+	};
+	size_t device = aml_begin_device(aml, VMGENID_NAME);
+
+	aml_name_string(aml, "_HID", "VMGENCTR");
+	aml_name_string(aml, "_CID", "VM_Gen_Counter");
+	aml_name_string(aml, "_DDN", "VM_Gen_Counter");
+	aml_name_package(aml, "ADDR", address, ARRAY_SIZE(address));
+	aml_end(aml, device);
+}
+
+static void add_vmclock(struct aml *aml)
+{
+	size_t device = aml_begin_device(aml, VMCLOCK_NAME);
+	size_t resources;
+
+	aml_name_string(aml, "_HID", "AMZNC10C");
+	aml_name_string(aml, "_CID", "VMCLOCK");
+	aml_name_string(aml, "_DDN", "VMCLOCK");
+	resources = aml_begin_resources(aml);
+	aml_memory32_fixed(aml, (uint32_t)MEMMAP_VMCLOCK, VMCLOCK_LEN);
+	aml_end_resources(aml, resources);
+	aml_end(aml, device);
+}
+
+/* A hardware-reduced platform has no GPEs: interrupts of the generic event
+ * device (5.6.9) tell of changes. Linux looks only at the first interrupt of a
+ * descriptor, so each has its own. */
+static void add_events(struct aml *aml)
+{
+	static const struct {
+		uint32_t gsi;
+		const char *changed;
+	} events[] = {
+		{IRQ_GSI_VMGENID, "\\_SB_." VMGENID_NAME},
+		{IRQ_GSI_VMCLOCK, "\\_SB_." VMCLOCK_NAME},
+	};
+	size_t device = aml_begin_device(aml, "GED_");
+	size_t resources, method;
+
+	aml_name_string(aml, "_HID", "ACPI0013");
+	aml_name_integer(aml, "_UID", 0);
+	resources = aml_begin_resources(aml);
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++)
+		aml_interrupt(aml, events[i].gsi);
+	aml_end_resources(aml, resources);
+	method = aml_begin_method(aml, "_EVT", 1);
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+		size_t branch = aml_begin_if_arg0(aml, events[i].gsi);
+
+		aml_notify(aml, events[i].changed, NOTIFY_CHANGED);
+		aml_end(aml, branch);
+	}
+	aml_end(aml, method);
+	aml_end(aml, device);
+}
+
 static uint64_t add_dsdt(struct builder *builder,
 			 const struct boot_device *devices, size_t count)
 {
-	static const uint8_t s5[] = {ACPI_S5_SLEEP_TYPE, 0, 0, 0};
+	static const uint32_t s5[] = {ACPI_S5_SLEEP_TYPE, 0, 0, 0};
 	uint8_t bytes[TABLES_SIZE / 2] = {0};
 	struct table_header header = {0};
 	struct aml aml;
@@ -228,8 +295,11 @@ static uint64_t add_dsdt(struct builder *builder,
 	add_keyboard(&aml);
 	for (size_t i = 0; i < count; i++)
 		add_virtio(&aml, &devices[i]);
+	add_vmgenid(&aml);
+	add_vmclock(&aml);
+	add_events(&aml);
 	aml_end(&aml, scope);
-	aml_name_package(&aml, "\\_S5_", s5, sizeof(s5));
+	aml_name_package(&aml, "\\_S5_", s5, ARRAY_SIZE(s5));
 	builder->overflow |= aml.overflow;
 	len = sizeof(header) + aml.len;
 	set_header(&header, "DSDT", 2, len);

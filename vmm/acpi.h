@@ -3,7 +3,8 @@
  * The ACPI tables of the machine (ACPI 6.4, chapter 5): RSDP, XSDT, FADT of a
  * hardware-reduced platform, MADT and DSDT. They tell the kernel about its
  * processors, the serial port, the keyboard controller, every virtio-mmio
- * device, and how to power off and reset. Thread: loop, before vCPUs run.
+ * device, the generation id and the clock, and how to power off and reset.
+ * Thread: loop, before vCPUs run.
  */
 #ifndef EMBER_ACPI_H
 #define EMBER_ACPI_H

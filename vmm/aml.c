@@ -16,7 +16,13 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
+	OP_DUAL_NAME_PREFIX = 0x2e,
 	OP_EXTENDED = 0x5b,
+	OP_ARG0 = 0x68,
+	OP_NOTIFY = 0x86,
+	OP_EQUAL = 0x93,
+	OP_IF = 0xa0,
 	OP_EXTENDED_DEVICE = 0x82,
 };
 
@@ -76,17 +82,31 @@ static void put64(struct aml *aml, uint64_t value)
 	put_bytes(aml, &le, sizeof(le));
 }
 
-/* A root prefix and one segment, padded with underscores (5.3). */
-static void put_name(struct aml *aml, const char *name)
+/* Padded with underscores (5.3). */
+static void put_name_segment(struct aml *aml, const char *name, size_t len)
 {
 	char segment[NAME_SEGMENT_LEN] = {'_', '_', '_', '_'};
+
+	memcpy(segment, name, MIN(len, sizeof(segment)));
+	put_bytes(aml, segment, sizeof(segment));
+}
+
+/* A root prefix and one or two segments (20.2.2). */
+static void put_name(struct aml *aml, const char *name)
+{
+	const char *dot;
 
 	if (*name == '\\') {
 		put8(aml, '\\');
 		name++;
 	}
-	memcpy(segment, name, strnlen(name, NAME_SEGMENT_LEN));
-	put_bytes(aml, segment, sizeof(segment));
+	dot = strchr(name, '.');
+	if (dot) {
+		put8(aml, OP_DUAL_NAME_PREFIX);
+		put_name_segment(aml, name, (size_t)(dot - name));
+		name = dot + 1;
+	}
+	put_name_segment(aml, name, strlen(name));
 }
 
 /* ----------------------------------------------------------------- objects */
@@ -194,7 +214,7 @@ void aml_name_eisa_id(struct aml *aml, const char *name, const char *id)
 	put32(aml, __builtin_bswap32(value));
 }
 
-void aml_name_package(struct aml *aml, const char *name, const uint8_t *values,
+void aml_name_package(struct aml *aml, const char *name, const uint32_t *values,
 		      uint8_t count)
 {
 	size_t mark;
@@ -207,6 +227,39 @@ void aml_name_package(struct aml *aml, const char *name, const uint8_t *values,
 	for (uint8_t i = 0; i < count; i++)
 		put_integer(aml, values[i]);
 	aml_end(aml, mark);
+}
+
+/* ----------------------------------------------------------------- methods */
+
+size_t aml_begin_method(struct aml *aml, const char *name, uint8_t arg_count)
+{
+	enum { SERIALIZED = 1 << 3 };
+	size_t mark;
+
+	put8(aml, OP_METHOD);
+	mark = begin_package(aml);
+	put_name(aml, name);
+	put8(aml, arg_count | SERIALIZED);
+	return mark;
+}
+
+size_t aml_begin_if_arg0(struct aml *aml, uint64_t value)
+{
+	size_t mark;
+
+	put8(aml, OP_IF);
+	mark = begin_package(aml);
+	put8(aml, OP_EQUAL);
+	put8(aml, OP_ARG0);
+	put_integer(aml, value);
+	return mark;
+}
+
+void aml_notify(struct aml *aml, const char *name, uint8_t value)
+{
+	put8(aml, OP_NOTIFY);
+	put_name(aml, name);
+	put_integer(aml, value);
 }
 
 /* --------------------------------------------------------------- resources */

@@ -11,8 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The MP table has the first KiB of the system area, ACPI the rest. */
+/* The MP table has the first KiB of the system area, the devices that announce
+ * a new generation the last two pages, ACPI what is in between. */
 #define ACPI_TABLES (MEMMAP_SYSTEM + KIB(1))
+#define ACPI_TABLES_END MEMMAP_VMGENID
 
 enum {
 	E820_RAM = 1,
@@ -337,7 +339,7 @@ static int write_tables(const struct boot_request *request,
 	if (!ret)
 		ret = mptable_write(mem, MEMMAP_SYSTEM, request->vcpu_count);
 	if (!ret)
-		ret = acpi_write_tables(mem, ACPI_TABLES, MEMMAP_SYSTEM_END,
+		ret = acpi_write_tables(mem, ACPI_TABLES, ACPI_TABLES_END,
 					request->vcpu_count, request->devices,
 					request->device_count);
 	if (!ret)

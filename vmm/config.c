@@ -2,6 +2,7 @@
 #include "vmm/config.h"
 
 #include <errno.h>
+#include <string.h>
 
 const struct machine_config machine_config_default = {
 	.vcpu_count = 1,
@@ -107,6 +108,41 @@ void mmds_config_release(struct mmds_config *config)
 	for (size_t i = 0; i < config->interface_count; i++)
 		free(config->interfaces[i]);
 	free(config->interfaces);
+}
+
+void snapshot_create_config_release(struct snapshot_create_config *config)
+{
+	free(config->snapshot_path);
+	free(config->mem_file_path);
+}
+
+void snapshot_overrides_release(struct snapshot_overrides *overrides)
+{
+	for (size_t i = 0; i < overrides->count; i++) {
+		free(overrides->list[i].id);
+		free(overrides->list[i].target);
+	}
+	free(overrides->list);
+}
+
+void snapshot_load_config_release(struct snapshot_load_config *config)
+{
+	free(config->snapshot_path);
+	free(config->backend_path);
+	free(config->mem_file_path);
+	snapshot_overrides_release(&config->nets);
+	snapshot_overrides_release(&config->drives);
+	free(config->vsock_uds_path);
+	free(config->working_set_path);
+}
+
+const char *snapshot_override_for(const struct snapshot_overrides *overrides,
+				  const char *id)
+{
+	for (size_t i = 0; i < overrides->count; i++)
+		if (strcmp(overrides->list[i].id, id) == 0)
+			return overrides->list[i].target;
+	return NULL;
 }
 
 bool token_bucket_config_limits(const struct token_bucket_config *config)

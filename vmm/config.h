@@ -147,6 +147,64 @@ struct mmds_config {
 	size_t interface_count;
 };
 
+enum snapshot_type {
+	SNAPSHOT_FULL,
+	SNAPSHOT_DIFF,
+};
+
+struct snapshot_create_config {
+	char *snapshot_path;
+	char *mem_file_path; /* NULL: memory stays where it is, in a memfd */
+	enum snapshot_type type;
+	bool sync;
+};
+
+enum memory_backend {
+	MEMORY_BACKEND_FILE,
+	MEMORY_BACKEND_UFFD, /* path: socket of a page-fault handler */
+};
+
+enum snapshot_pages {
+	SNAPSHOT_PAGES_SAME, /* as the snapshot says */
+	SNAPSHOT_PAGES_NONE,
+	SNAPSHOT_PAGES_TRANSPARENT,
+	SNAPSHOT_PAGES_2M,
+};
+
+/* When the recorded working set is put in place. */
+enum snapshot_prefetch {
+	PREFETCH_BEFORE, /* before vCPUs run */
+	PREFETCH_BESIDE, /* while they do */
+};
+
+/* Another resource of the host for device @id. */
+struct snapshot_override {
+	char *id;
+	char *target;
+};
+
+struct snapshot_overrides {
+	struct snapshot_override *list;
+	size_t count;
+};
+
+struct snapshot_load_config {
+	char *snapshot_path;
+	bool has_backend;
+	enum memory_backend backend;
+	char *backend_path;
+	char *mem_file_path; /* the old way to say MEMORY_BACKEND_FILE */
+	bool track_dirty_pages, enable_diff_snapshots;
+	bool resume_vm;
+	bool clock_realtime;
+	enum snapshot_pages huge_pages;
+	struct snapshot_overrides nets;	  /* names of taps */
+	struct snapshot_overrides drives; /* paths */
+	char *vsock_uds_path;		  /* NULL: as the snapshot says */
+	char *working_set_path;		  /* NULL: none */
+	enum snapshot_prefetch prefetch;
+};
+
 struct metrics_config {
 	char *path;
 	bool emit_id;
@@ -179,5 +237,12 @@ void vsock_config_release(struct vsock_config *config);
 void mmds_config_release(struct mmds_config *config);
 void log_config_release(struct log_config *config);
 void metrics_config_release(struct metrics_config *config);
+void snapshot_create_config_release(struct snapshot_create_config *config);
+void snapshot_overrides_release(struct snapshot_overrides *overrides);
+void snapshot_load_config_release(struct snapshot_load_config *config);
+
+/* NULL: there is none for @id. */
+const char *snapshot_override_for(const struct snapshot_overrides *overrides,
+				  const char *id);
 
 #endif

@@ -10,17 +10,22 @@
 #include "vmm/gmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define HUGE_PAGE_SIZE MIB(2)
 
 struct gmem {
 	size_t count;
 	struct gmem_region regions[GMEM_REGIONS_MAX];
-	int fd; /* memfd behind all regions, or -1 */
+	enum gmem_backing backing;
+	enum gmem_pages pages;
+	int fd; /* memfd or memory file behind all regions, or -1 */
 	/* One bit per 4 KiB page, regions in order; NULL: not tracked. */
 	uint64_t *dirty; /* accessed by __atomic built-ins */
 };
@@ -59,29 +64,30 @@ static uint8_t *reserve_aligned(uint64_t len)
 
 /* Guest RAM is promised, not reserved, except from the huge page pool: there an
  * unreserved page would end in SIGBUS once the pool has run dry. */
-static int map_flags(const struct gmem *mem, enum gmem_pages pages)
+static int map_flags(const struct gmem *mem)
 {
 	int flags = MAP_FIXED;
 
-	if (pages != GMEM_PAGES_2M)
+	if (mem->pages != GMEM_PAGES_2M)
 		flags |= MAP_NORESERVE;
-	if (mem->fd >= 0)
+	if (mem->backing == GMEM_MEMFD)
 		return flags | MAP_SHARED;
-	if (pages == GMEM_PAGES_2M)
+	if (mem->backing == GMEM_FILE)
+		return flags | MAP_PRIVATE;
+	if (mem->pages == GMEM_PAGES_2M)
 		flags |= (int)(MAP_HUGETLB | MAP_HUGE_2MB);
 	return flags | MAP_PRIVATE | MAP_ANONYMOUS;
 }
 
-static int map_region(const struct gmem *mem, struct gmem_region *region,
-		      enum gmem_pages pages)
+static int map_region(const struct gmem *mem, struct gmem_region *region)
 {
 	uint8_t *at = reserve_aligned(region->len);
 	void *hva;
 
 	if (!at)
 		return -ENOMEM;
-	hva = mmap(at, region->len, PROT_READ | PROT_WRITE,
-		   map_flags(mem, pages), mem->fd, (off_t)region->fd_off);
+	hva = mmap(at, region->len, PROT_READ | PROT_WRITE, map_flags(mem),
+		   region->fd, region->fd < 0 ? 0 : (off_t)region->fd_off);
 	if (hva == MAP_FAILED) {
 		int ret = -errno;
 
@@ -89,8 +95,9 @@ static int map_region(const struct gmem *mem, struct gmem_region *region,
 		return ret;
 	}
 	region->hva = hva;
-	if (pages == GMEM_PAGES_TRANSPARENT &&
-	    madvise(hva, region->len, MADV_HUGEPAGE))
+	if (mem->pages == GMEM_PAGES_TRANSPARENT &&
+	    madvise(hva, region->len, MADV_HUGEPAGE) &&
+	    mem->backing != GMEM_FILE) /* there it is a wish */
 		return -errno;
 	return 0;
 }
@@ -108,17 +115,72 @@ static int make_memfd(uint64_t size, enum gmem_pages pages)
 	return take_fd(&fd);
 }
 
-/* Checks the ranges and lays them out one behind the other in the backing. */
-static int plan(struct gmem *mem, const struct gmem_range *ranges, size_t count,
-		enum gmem_pages pages, uint64_t *ret_size)
+/* Who writes into a memory file takes an exclusive lock (memory_file.c). */
+static int lock_shared(int fd, struct error *err)
 {
-	uint64_t unit = pages == GMEM_PAGES_2M ? HUGE_PAGE_SIZE : PAGE_SIZE_4K;
+	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	if (!fcntl(fd, F_OFD_SETLK, &lock) ||
+	    (errno != EAGAIN && errno != EACCES))
+		return 0; /* not every file system has locks */
+	return error_set(err, EBUSY,
+			 "The memory file is being written to by another "
+			 "microVM");
+}
+
+static int check_file(int fd, uint64_t size, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return error_set_os(err, errno,
+				    "The memory file cannot be used:");
+	if (!S_ISREG(st.st_mode))
+		return error_set(err, EINVAL,
+				 "The memory file is not a regular file");
+	if ((uint64_t)st.st_size < size)
+		return error_set(err, EINVAL,
+				 "memory file is %jd bytes, the snapshot needs "
+				 "%" PRIu64,
+				 (intmax_t)st.st_size, size);
+	return lock_shared(fd, err);
+}
+
+/* Copies what of the region the file has, hole by hole. */
+static int fill_region(struct gmem *mem, const struct gmem_region *region,
+		       int fd)
+{
+	off_t end = (off_t)(region->fd_off + region->len);
+	off_t off = lseek(fd, (off_t)region->fd_off, SEEK_DATA);
+	int ret;
+
+	while (off >= 0 && off < end) {
+		off_t hole = lseek(fd, off, SEEK_HOLE);
+
+		if (hole < 0)
+			return -errno;
+		hole = MIN(hole, end);
+		ret = gmem_read_file(
+			mem, region->gpa + ((uint64_t)off - region->fd_off),
+			(size_t)(hole - off), fd, (uint64_t)off);
+		if (ret)
+			return ret;
+		off = lseek(fd, hole, SEEK_DATA);
+	}
+	return off < 0 && errno != ENXIO ? -errno : 0;
+}
+
+/* Checks the ranges and lays them out one behind the other in the backing. */
+static int plan(struct gmem *mem, const struct gmem_request *request)
+{
+	uint64_t unit =
+		request->pages == GMEM_PAGES_2M ? HUGE_PAGE_SIZE : PAGE_SIZE_4K;
 	uint64_t end = 0, size = 0;
 
-	if (count == 0 || count > GMEM_REGIONS_MAX)
+	if (request->count == 0 || request->count > GMEM_REGIONS_MAX)
 		return -EINVAL;
-	for (size_t i = 0; i < count; i++) {
-		const struct gmem_range *range = &ranges[i];
+	for (size_t i = 0; i < request->count; i++) {
+		const struct gmem_range *range = &request->ranges[i];
 
 		if (range->len == 0 || (range->gpa | range->len) % unit ||
 		    (i > 0 && range->gpa < end) ||
@@ -133,49 +195,76 @@ static int plan(struct gmem *mem, const struct gmem_range *ranges, size_t count,
 		};
 		size += range->len;
 	}
-	*ret_size = size;
+	mem->count = request->count;
 	return 0;
 }
 
-static int create(struct gmem *mem, const struct gmem_range *ranges,
-		  size_t count, enum gmem_backing backing,
-		  enum gmem_pages pages)
+static int map_regions(struct gmem *mem)
 {
-	uint64_t size;
-	int ret = plan(mem, ranges, count, pages, &size);
-
-	if (ret)
-		return ret;
-	if (backing == GMEM_MEMFD) {
-		mem->fd = make_memfd(size, pages);
-		if (mem->fd < 0)
-			return mem->fd;
-	}
-	for (; mem->count < count; mem->count++) {
-		struct gmem_region *region = &mem->regions[mem->count];
+	for (size_t i = 0; i < mem->count; i++) {
+		struct gmem_region *region = &mem->regions[i];
+		int ret;
 
 		region->fd = mem->fd;
-		ret = map_region(mem, region, pages);
+		ret = map_region(mem, region);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-int gmem_create(struct gmem **ret_mem, const struct gmem_range *ranges,
-		size_t count, enum gmem_backing backing, enum gmem_pages pages,
+/* 2 MiB pages of a plain file's bytes. */
+static int map_copy(struct gmem *mem)
+{
+	AUTO_CLOSE int fd = take_fd(&mem->fd);
+	int ret;
+
+	mem->backing = GMEM_ANONYMOUS;
+	ret = map_regions(mem);
+	for (size_t i = 0; !ret && i < mem->count; i++)
+		ret = fill_region(mem, &mem->regions[i], fd);
+	return ret;
+}
+
+static int create(struct gmem *mem, const struct gmem_request *request,
+		  struct error *err)
+{
+	int ret = plan(mem, request);
+
+	if (ret)
+		return map_error(-ret, mem->pages, err);
+	if (mem->backing == GMEM_FILE) {
+		ret = check_file(mem->fd, gmem_size(mem), err);
+		if (ret)
+			return ret;
+	}
+	if (mem->backing == GMEM_MEMFD) {
+		mem->fd = make_memfd(gmem_size(mem), mem->pages);
+		if (mem->fd < 0)
+			return map_error(-mem->fd, mem->pages, err);
+	}
+	ret = mem->backing == GMEM_FILE && mem->pages == GMEM_PAGES_2M
+		      ? map_copy(mem)
+		      : map_regions(mem);
+	return ret ? map_error(-ret, mem->pages, err) : 0;
+}
+
+int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 		struct error *err)
 {
+	AUTO_CLOSE int fd = request->backing == GMEM_FILE ? request->fd : -1;
 	struct gmem *mem = calloc(1, sizeof(*mem));
 	int ret;
 
 	if (!mem)
-		return map_error(ENOMEM, pages, err);
-	mem->fd = -1;
-	ret = create(mem, ranges, count, backing, pages);
+		return map_error(ENOMEM, request->pages, err);
+	mem->backing = request->backing;
+	mem->pages = request->pages;
+	mem->fd = take_fd(&fd);
+	ret = create(mem, request, err);
 	if (ret) {
 		gmem_destroy(mem);
-		return map_error(-ret, pages, err);
+		return ret;
 	}
 	*ret_mem = mem;
 	return 0;
@@ -210,6 +299,16 @@ uint64_t gmem_size(const struct gmem *mem)
 	for (size_t i = 0; i < mem->count; i++)
 		size += mem->regions[i].len;
 	return size;
+}
+
+enum gmem_backing gmem_backing(const struct gmem *mem)
+{
+	return mem->backing;
+}
+
+enum gmem_pages gmem_pages(const struct gmem *mem)
+{
+	return mem->pages;
 }
 
 /* ------------------------------------------------------------- translation */
@@ -268,15 +367,22 @@ int gmem_zero(struct gmem *mem, uint64_t gpa, size_t len)
 	return 0;
 }
 
-/* Pages that are about to be written are cheaper by the batch than by a fault
- * each. Where the host's kernel does not know how (before 5.14), they fault. */
-static void populate(uint8_t *start, size_t len)
+static int populate(uint8_t *start, uint64_t len, bool write)
 {
 	uintptr_t first = ALIGN_DOWN((uintptr_t)start, PAGE_SIZE_4K);
+	int advice = write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 
-	if (madvise((void *)first, (uintptr_t)start + len - first,
-		    MADV_POPULATE_WRITE))
-		return;
+	while (madvise((void *)first, (uintptr_t)start + len - first, advice))
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len, bool write)
+{
+	uint8_t *start = translate(mem, gpa, len);
+
+	return start ? populate(start, len, write) : -EFAULT;
 }
 
 int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
@@ -287,7 +393,10 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 
 	if (!to || off > INT64_MAX - len)
 		return -EFAULT;
-	populate(to, len);
+	/* Cheaper by the batch than by a fault each. Where the host's kernel
+	 * does not know how (before 5.14), they fault. */
+	if (populate(to, len, true) == -EFAULT)
+		return -EFAULT;
 	while (done < len) {
 		ssize_t n =
 			pread(fd, to + done, len - done, (off_t)(off + done));
@@ -375,4 +484,25 @@ bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa)
 	page = page_number(mem, gpa);
 	return __atomic_load_n(&mem->dirty[page / 64], __ATOMIC_RELAXED) &
 	       BIT(page % 64);
+}
+
+static size_t dirty_words(const struct gmem *mem)
+{
+	return mem->dirty ? (gmem_size(mem) / PAGE_SIZE_4K + 63) / 64 : 0;
+}
+
+void gmem_take_dirty(struct gmem *mem, uint64_t *bits)
+{
+	for (size_t i = 0; i < dirty_words(mem); i++)
+		if (__atomic_load_n(&mem->dirty[i], __ATOMIC_RELAXED))
+			bits[i] |= __atomic_exchange_n(&mem->dirty[i], 0,
+						       __ATOMIC_RELAXED);
+}
+
+void gmem_return_dirty(struct gmem *mem, const uint64_t *bits)
+{
+	for (size_t i = 0; i < dirty_words(mem); i++)
+		if (bits[i])
+			__atomic_fetch_or(&mem->dirty[i], bits[i],
+					  __ATOMIC_RELAXED);
 }

@@ -3,9 +3,9 @@
  * Guest memory: the only way from a guest-physical address to bytes.
  *
  * RAM is one or two regions (below and above the MMIO gap), each one host
- * mapping. What backs them (anonymous memory, a shared memfd, later a snapshot
- * file or userfaultfd; 4 KiB, transparent or 2 MiB pages) is chosen at creation
- * and known to nobody else.
+ * mapping. What backs them (anonymous memory, a shared memfd, a snapshot's
+ * memory file or a page-fault handler; 4 KiB, transparent or 2 MiB pages) is
+ * chosen at creation and known to nobody but the code that writes snapshots.
  *
  * Every access takes a length and is refused (-EFAULT) unless all of it lies
  * in one region. There are three forms:
@@ -31,6 +31,8 @@
 enum gmem_backing {
 	GMEM_ANONYMOUS,
 	GMEM_MEMFD, /* MAP_SHARED: can be handed to another process */
+	GMEM_FILE,  /* MAP_PRIVATE of a snapshot's memory file */
+	GMEM_UFFD,  /* as anonymous; see snapshot/uffd.h for who fills it */
 };
 
 enum gmem_pages {
@@ -48,8 +50,8 @@ struct gmem_region {
 	uint64_t gpa;
 	uint64_t len;
 	uint8_t *hva;
-	int fd; /* memfd or -1 */
-	uint64_t fd_off;
+	int fd;		 /* the memfd or memory file that is mapped, or -1 */
+	uint64_t fd_off; /* the regions lie one behind the other in it */
 };
 
 struct gmem_range {
@@ -57,12 +59,27 @@ struct gmem_range {
 	uint64_t len;
 };
 
+struct gmem_request {
+	const struct gmem_range *ranges; /* ascending, page-aligned, apart */
+	size_t count;
+	enum gmem_backing backing;
+	enum gmem_pages pages;
+	int fd; /* GMEM_FILE: the memory file; taken over in any case */
+};
+
 struct gmem;
 
-/* Maps @count ranges (ascending, page-aligned, not touching each other).
- * On -errno @err holds `... (os error N)` and *@ret_mem is untouched. */
-int gmem_create(struct gmem **ret_mem, const struct gmem_range *ranges,
-		size_t count, enum gmem_backing backing, enum gmem_pages pages,
+/*
+ * Maps what @request asks for. On -errno @err holds a sentence and *@ret_mem is
+ * untouched.
+ *
+ * A memory file holds the regions one behind the other and may be longer. It
+ * is held by a shared lock (F_OFD_SETLK) for as long as it is mapped, so that
+ * who wants to write into it can tell; -EBUSY if somebody is writing now. A
+ * plain file cannot back 2 MiB pages: with these the file is copied and closed,
+ * and the memory is GMEM_ANONYMOUS from then on.
+ */
+int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 		struct error *err) must_check;
 
 /* Unmaps everything; accepts NULL. No vCPU may run and no loan be open. */
@@ -71,6 +88,8 @@ void gmem_destroy(struct gmem *mem);
 size_t gmem_region_count(const struct gmem *mem);
 const struct gmem_region *gmem_region(const struct gmem *mem, size_t i);
 uint64_t gmem_size(const struct gmem *mem); /* bytes over all regions */
+enum gmem_backing gmem_backing(const struct gmem *mem);
+enum gmem_pages gmem_pages(const struct gmem *mem);
 
 /* True when all of [gpa, gpa+len) is RAM within one region; len 0 is true
  * only for a gpa inside a region. */
@@ -87,6 +106,15 @@ int gmem_zero(struct gmem *mem, uint64_t gpa, size_t len) must_check;
 int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 		   uint64_t off) must_check;
 
+/*
+ * Makes the host's pages of [gpa, gpa+len) present ahead of time, as if the
+ * guest had read them, or (@write) written to them, and changes nothing. Any
+ * thread, also while the guest runs. -EFAULT unless all of it is RAM, -errno of
+ * madvise; with GMEM_UFFD it waits for the page-fault handler.
+ */
+int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len,
+		  bool write) must_check;
+
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len,
@@ -101,5 +129,11 @@ void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, size_t len);
 /* Host-side dirty tracking, one bit per 4 KiB page of all regions in order. */
 int gmem_track_dirty(struct gmem *mem) must_check;
 bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa);
+
+/* Moves the marks into @bits, which are or-ed (a snapshot has KVM's in them
+ * already), and puts them back for a snapshot that came to nothing. @bits has
+ * gmem_size / 4096 bits in whole words. Nothing is tracked: nothing happens. */
+void gmem_take_dirty(struct gmem *mem, uint64_t *bits);
+void gmem_return_dirty(struct gmem *mem, const uint64_t *bits);
 
 #endif

@@ -18,6 +18,8 @@
  */
 #include "vmm/i8042.h"
 
+#include "snapshot/state.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -352,6 +354,75 @@ const struct bus_ops i8042_bus_ops = {
 	.read = i8042_read,
 	.write = i8042_write,
 };
+
+/* --------------------------------------------------------------- snapshots */
+
+#define SECTION STATE_TAG('K', 'B', 'D', ' ')
+#define SECTION_VERSION 1
+
+static const struct state_field fields[] = {
+	STATE_FIELD(struct i8042, ctr),
+	STATE_FIELD(struct i8042, output_port),
+	STATE_FIELD(struct i8042, speaker),
+	STATE_FIELD(struct i8042, expects),
+	STATE_ARRAY(struct i8042, buffer),
+	STATE_FIELD(struct i8042, start),
+	STATE_FIELD(struct i8042, len),
+};
+
+void i8042_save(struct i8042 *dev, struct state_writer *writer)
+{
+	pthread_mutex_lock(&dev->lock);
+	state_begin(writer, SECTION, SECTION_VERSION, 0);
+	state_put_fields(writer, dev, fields, ARRAY_SIZE(fields));
+	state_end(writer);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static bool state_valid(const struct i8042 *dev)
+{
+	return !(dev->speaker & ~(SPEAKER_WRITABLE | SPEAKER_REFRESH)) &&
+	       dev->expects <= EXPECT_NOTHING && dev->start < BUFFER_SIZE &&
+	       dev->len <= BUFFER_SIZE;
+}
+
+void i8042_rekick(struct i8042 *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	raise_irq(dev);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static int try_load(struct state_reader reader, struct error *err)
+{
+	struct i8042 tried = {0};
+	int ret;
+
+	state_get_fields(&reader, &tried, fields, ARRAY_SIZE(fields));
+	ret = state_reader_end(&reader, err);
+	if (ret || state_valid(&tried))
+		return ret;
+	return error_set(err, EINVAL,
+			 "The keyboard controller is in a state that does not "
+			 "exist");
+}
+
+int i8042_load(struct i8042 *dev, const struct state_file *file,
+	       struct error *err)
+{
+	struct state_reader reader;
+	int ret = state_need(file, SECTION, 0, SECTION_VERSION, &reader, err);
+
+	if (!ret)
+		ret = try_load(reader, err);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&dev->lock);
+	state_get_fields(&reader, dev, fields, ARRAY_SIZE(fields));
+	pthread_mutex_unlock(&dev->lock);
+	i8042_rekick(dev);
+	return 0;
+}
 
 /* -------------------------------------------------------------- life cycle */
 

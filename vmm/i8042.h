@@ -15,6 +15,8 @@
 #define I8042_PORT_COUNT 5
 
 struct i8042;
+struct state_file;
+struct state_writer;
 
 /* @reset(@arg) is called on the vCPU thread that asked for a reset. */
 int i8042_create(struct i8042 **ret_i8042, void (*reset)(void *arg), void *arg,
@@ -25,6 +27,18 @@ void i8042_set_irq(struct i8042 *i8042, const struct irq_line *irq);
 /* Queues the make codes of Ctrl, Alt and Del. -ENOSPC when the guest has not
  * read earlier ones. Any thread. */
 int i8042_ctrl_alt_del(struct i8042 *i8042) must_check;
+
+/* Appends section 'KBD ': registers and bytes not read. Machine paused. */
+void i8042_save(struct i8042 *i8042, struct state_writer *writer);
+
+/* The same back, then i8042_rekick. Before vCPUs run. -errno with a sentence:
+ * nothing has changed. */
+int i8042_load(struct i8042 *i8042, const struct state_file *file,
+	       struct error *err) must_check;
+
+/* Triggers the line if a byte waits: the edge may have been lost with the
+ * irqchip. Once that is in its state; any thread. */
+void i8042_rekick(struct i8042 *i8042);
 
 extern const struct bus_ops i8042_bus_ops;
 

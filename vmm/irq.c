@@ -72,3 +72,9 @@ void irq_line_lower(const struct irq_line *line)
 	if (line->kvm)
 		kvm_set_irq(line->kvm, line->gsi, false);
 }
+
+void irq_pulse(const struct kvm *kvm, uint32_t gsi)
+{
+	kvm_set_irq(kvm, gsi, true);
+	kvm_set_irq(kvm, gsi, false);
+}

@@ -23,6 +23,8 @@ enum {
 	IRQ_GSI_SERIAL = 4,
 	IRQ_GSI_FIRST_DEVICE = 5,
 	IRQ_GSI_LAST_DEVICE = 21,
+	IRQ_GSI_VMGENID = 22,
+	IRQ_GSI_VMCLOCK = 23,
 };
 
 struct irq_line {
@@ -56,5 +58,9 @@ void irq_line_trigger(const struct irq_line *line);
 /* For lines opened as such; raising any other one triggers it. */
 void irq_line_raise(const struct irq_line *line);
 void irq_line_lower(const struct irq_line *line);
+
+/* One edge on a line that has no eventfd because it is needed that rarely. It
+ * is in the irqchip's state when this returns. Any thread. */
+void irq_pulse(const struct kvm *kvm, uint32_t gsi);
 
 #endif

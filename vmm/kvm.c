@@ -46,6 +46,8 @@ void kvm_close(struct kvm *kvm)
 	close_fd(&kvm->vm_fd);
 	close_fd(&kvm->fd);
 	free(kvm->cpuid);
+	free(kvm->host);
+	free(kvm->msrs);
 	kvm_init(kvm);
 }
 
@@ -77,19 +79,6 @@ static int create_vm(const struct kvm *kvm)
 	return fd;
 }
 
-static int read_cpuid(struct kvm *kvm, struct error *err)
-{
-	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) +
-				       KVM_CPUID_ENTRIES_MAX *
-					       sizeof(kvm->cpuid->entries[0]));
-	if (!kvm->cpuid)
-		return error_set_os(err, ENOMEM, "Could not read CPUID:");
-	kvm->cpuid->nent = KVM_CPUID_ENTRIES_MAX;
-	if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid))
-		return error_set_os(err, errno, "KVM_GET_SUPPORTED_CPUID:");
-	return 0;
-}
-
 static int open_checked(struct kvm *kvm, struct error *err)
 {
 	int run_size;
@@ -110,7 +99,7 @@ static int open_checked(struct kvm *kvm, struct error *err)
 	kvm->vm_fd = create_vm(kvm);
 	if (kvm->vm_fd < 0)
 		return error_set_os(err, errno, "KVM_CREATE_VM:");
-	return read_cpuid(kvm, err);
+	return 0;
 }
 
 int kvm_open(struct kvm *kvm, struct error *err)
@@ -121,6 +110,35 @@ int kvm_open(struct kvm *kvm, struct error *err)
 	ret = open_checked(kvm, err);
 	if (ret)
 		kvm_close(kvm);
+	return ret;
+}
+
+static int read_cpuid(struct kvm *kvm, struct error *err)
+{
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + KVM_CPUID_ENTRIES_MAX *
+						   sizeof(cpuid->entries[0]));
+
+	if (!cpuid)
+		return error_set_os(err, ENOMEM, "Could not read CPUID:");
+	cpuid->nent = KVM_CPUID_ENTRIES_MAX;
+	if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid)) {
+		int code = errno;
+
+		free(cpuid);
+		return error_set_os(err, code, "KVM_GET_SUPPORTED_CPUID:");
+	}
+	kvm->cpuid = cpuid;
+	return 0;
+}
+
+int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
+			struct error *err)
+{
+	int ret = kvm->cpuid ? 0 : read_cpuid(kvm, err);
+
+	if (!ret)
+		*ret_cpuid = kvm->cpuid;
 	return ret;
 }
 
@@ -145,16 +163,73 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 					    "slot %zu:",
 					    i);
 	}
+	kvm->logs_dirty = log_dirty;
 	return 0;
 }
 
-static int create_pit(const struct kvm *kvm, struct error *err)
+bool kvm_logs_dirty(const struct kvm *kvm)
+{
+	return kvm->logs_dirty;
+}
+
+/* ORs @count words of @from into @to from bit @first on. Bits behind the last
+ * page are zero: no word is touched that holds no page. */
+static void or_bits(uint64_t *to, uint64_t first, const uint64_t *from,
+		    size_t count)
+{
+	unsigned shift = first % 64;
+
+	to += first / 64;
+	for (size_t i = 0; i < count; i++) {
+		to[i] |= from[i] << shift;
+		if (shift && from[i] >> (64 - shift))
+			to[i + 1] |= from[i] >> (64 - shift);
+	}
+}
+
+static int collect_slot(const struct kvm *kvm, uint32_t slot, uint64_t pages,
+			uint64_t first, uint64_t *bitmap)
+{
+	size_t words = (pages + 63) / 64;
+	uint64_t *bits = calloc(words, sizeof(*bits));
+	struct kvm_dirty_log log = {.slot = slot, .dirty_bitmap = bits};
+	int ret;
+
+	if (!bits)
+		return -ENOMEM;
+	ret = ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
+	if (!ret)
+		or_bits(bitmap, first, bits, words);
+	free(bits);
+	return ret;
+}
+
+int kvm_collect_dirty(const struct kvm *kvm, const struct gmem *mem,
+		      uint64_t *bitmap)
+{
+	uint64_t first = 0;
+
+	if (!kvm->logs_dirty)
+		return -ENOENT;
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		uint64_t pages = gmem_region(mem, i)->len / PAGE_SIZE_4K;
+		int ret = collect_slot(kvm, (uint32_t)i, pages, first, bitmap);
+
+		if (ret)
+			return ret;
+		first += pages;
+	}
+	return 0;
+}
+
+static int create_pit(struct kvm *kvm, struct error *err)
 {
 	/* Port 0x61 is answered by KVM then, not by an exit. */
 	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	if (ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit))
 		return error_set_os(err, errno, "KVM_CREATE_PIT2:");
+	kvm->has_pit = true;
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 struct gmem;
+struct msr_set;
 
 #define KVM_CPUID_ENTRIES_MAX 256
 
@@ -24,20 +25,42 @@ struct kvm {
 	int vm_fd;
 	size_t run_size; /* bytes of the mapping of a vCPU fd */
 	bool has_irqchip;
-	struct kvm_cpuid2 *cpuid; /* what this host can offer; owned */
+	bool has_pit;
+	bool logs_dirty;
+	/* Made when first asked for, owned: */
+	struct kvm_cpuid2 *cpuid; /* kvm_supported_cpuid */
+	char *host;		  /* host_cpu_identity */
+	struct msr_set *msrs;	  /* msrs_x86_read */
 };
 
-/* Opens /dev/kvm, checks API version and required capabilities, creates the
- * VM and reads the supported CPUID. Leaves @kvm as kvm_close would on error. */
+/* Opens /dev/kvm, checks API version and required capabilities and creates the
+ * VM. Leaves @kvm as kvm_close would on error. */
 int kvm_open(struct kvm *kvm, struct error *err) must_check;
 
 /* Accepts a struct that kvm_init set up and nothing more. */
 void kvm_close(struct kvm *kvm);
 void kvm_init(struct kvm *kvm);
 
+/* What this host can offer to a guest, borrowed from @kvm. The first call takes
+ * some 0.3 ms where the host is virtual itself: a restore does without if it
+ * can (vmm/host_cpu_x86.h). */
+int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
+			struct error *err) must_check;
+
 /* Registers all regions of @mem as slots 0..n-1. Before kvm_create_irqchip. */
 int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 		   struct error *err) must_check;
+
+bool kvm_logs_dirty(const struct kvm *kvm);
+
+/*
+ * Moves the log of pages that vCPUs have written into @bitmap, by OR: one bit
+ * per 4 KiB page of all regions of @mem in order. The log is empty afterwards.
+ * -ENOENT if there is no log, -errno; pages logged so far are in @bitmap even
+ * then.
+ */
+int kvm_collect_dirty(const struct kvm *kvm, const struct gmem *mem,
+		      uint64_t *bitmap) must_check;
 
 /* TSS and identity map addresses, PIC, IOAPIC, LAPICs; the PIT when asked. */
 int kvm_create_irqchip(struct kvm *kvm, bool with_pit,

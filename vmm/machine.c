@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/machine.h"
+#include "vmm/machine_private.h"
 
-#include "virtio/mmio.h"
-#include "vmm/acpi_power.h"
-#include "vmm/boot_timer.h"
-#include "vmm/i8042.h"
-#include "vmm/kvm.h"
 #include "vmm/log.h"
-#include "vmm/serial.h"
-#include "vmm/vcpu.h"
 #include "vmm/vcpu_x86.h"
 
 #include <errno.h>
@@ -18,31 +11,6 @@
 /* How long a vCPU may take to leave the guest. */
 #define PAUSE_TIMEOUT_NS UINT64_C(30000000000)
 
-#define DEVICES_MAX (IRQ_GSI_LAST_DEVICE - IRQ_GSI_FIRST_DEVICE + 1)
-
-struct machine {
-	struct kvm kvm;
-	struct gmem *mem;
-	struct bus pio, mmio;
-	struct irq_pool gsis;
-	struct loop *loop;
-	struct machine_events events;
-	struct vcpu_metrics *vcpu_metrics;
-
-	struct serial *serial;
-	struct i8042 *i8042;
-	struct irq_line serial_irq, i8042_irq;
-	struct acpi_power power;
-	struct boot_timer boot_timer;
-
-	struct virtio_mmio *virtio[DEVICES_MAX];
-	size_t virtio_count;
-
-	struct vcpu_machine vcpu_machine;
-	struct vcpu *vcpus[CONFIG_VCPUS_MAX];
-	size_t vcpu_count;
-};
-
 int machine_create(struct machine **ret_machine, struct error *err)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
@@ -51,6 +19,7 @@ int machine_create(struct machine **ret_machine, struct error *err)
 	if (!machine)
 		return error_set_os(err, ENOMEM, "Cannot create the machine:");
 	machine->serial_irq.fd = machine->i8042_irq.fd = -1;
+	machine->uffd = machine->uffd_socket = -1;
 	machine->gsis.next = IRQ_GSI_FIRST_DEVICE;
 	ret = kvm_open(&machine->kvm, err);
 	if (ret) {
@@ -65,6 +34,7 @@ void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
+	machine_end_restore(machine);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		vcpu_destroy(machine->vcpus[i]);
 	for (size_t i = 0; i < machine->virtio_count; i++)
@@ -119,28 +89,30 @@ static enum gmem_pages pages_of(enum huge_pages pages)
 	}
 }
 
-static int build_memory(struct machine *machine,
-			const struct machine_request *request,
-			struct error *err)
+int machine_map_memory(struct machine *machine,
+		       const struct machine_request *request,
+		       struct gmem_request *memory, struct error *err)
 {
 	const struct machine_config *config = request->config;
 	struct gmem_range ranges[2];
 	int count;
 	int ret;
 
+	machine->tracks_dirty = config->track_dirty_pages;
+
 	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
 			? boot_ram_layout(MIB(config->mem_size_mib), ranges)
 			: -EINVAL;
-	if (count < 0)
-		return error_set_os(err, ENOMEM,
-				    "Invalid Memory Configuration: Cannot "
-				    "create mmap region:");
-	ret = gmem_create(&machine->mem, ranges, (size_t)count,
-			  request->backing, pages_of(config->huge_pages), err);
-	if (ret) {
-		error_prefix(err, "Invalid Memory Configuration: ");
-		return ret;
+	if (count < 0) {
+		close_fd(&memory->fd);
+		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
 	}
+	memory->ranges = ranges;
+	memory->count = (size_t)count;
+	memory->pages = pages_of(config->huge_pages);
+	ret = gmem_create(&machine->mem, memory, err);
+	if (ret)
+		return ret;
 	if (config->track_dirty_pages) {
 		ret = gmem_track_dirty(machine->mem);
 		if (ret)
@@ -149,6 +121,18 @@ static int build_memory(struct machine *machine,
 	}
 	return kvm_set_memory(&machine->kvm, machine->mem,
 			      config->track_dirty_pages, err);
+}
+
+static int build_memory(struct machine *machine,
+			const struct machine_request *request,
+			struct error *err)
+{
+	struct gmem_request memory = {.backing = request->backing, .fd = -1};
+	int ret = machine_map_memory(machine, request, &memory, err);
+
+	if (ret && !machine->mem)
+		error_prefix(err, "Invalid Memory Configuration: ");
+	return ret;
 }
 
 /*
@@ -176,8 +160,9 @@ static bool needs_pit(const struct cmdline *cmdline)
 	return false;
 }
 
-static int build_vcpus(struct machine *machine,
-		       const struct machine_request *request, struct error *err)
+int machine_build_vcpus(struct machine *machine,
+			const struct machine_request *request,
+			struct error *err)
 {
 	machine->vcpu_machine = (struct vcpu_machine){
 		.pio = &machine->pio,
@@ -281,14 +266,16 @@ static int attach_device(struct machine *machine,
 				 request->loop, machine->mem, err);
 	if (ret)
 		return ret;
+	if (!request->cmdline)
+		return 0;
 	return cmdline_append(request->cmdline, err,
 			      "virtio_mmio.device=4K@0x%lx:%u",
 			      (unsigned long)base, gsi);
 }
 
-static int build_devices(struct machine *machine,
-			 const struct machine_request *request,
-			 struct error *err)
+int machine_build_devices(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err)
 {
 	int ret = build_serial(machine, request, err);
 
@@ -308,11 +295,22 @@ static int build_devices(struct machine *machine,
 	return 0;
 }
 
+/* A restored machine finds these in its memory. */
+static int create_generation(struct machine *machine, struct error *err)
+{
+	int ret = vmgenid_create(&machine->vmgenid, machine->mem, &machine->kvm,
+				 err);
+
+	return ret ? ret
+		   : vmclock_create(&machine->vmclock, machine->mem,
+				    &machine->kvm, err);
+}
+
 static int load_kernel(struct machine *machine,
 		       const struct machine_request *request,
 		       struct boot_entry *ret_entry, struct error *err)
 {
-	struct boot_device devices[DEVICES_MAX];
+	struct boot_device devices[MACHINE_DEVICES_MAX];
 	struct boot_request boot = {
 		.mem = machine->mem,
 		.kernel_fd = request->kernel_fd,
@@ -352,12 +350,9 @@ static int setup_vcpus(struct machine *machine,
 
 /* -------------------------------------------------------------- life cycle */
 
-int machine_build(struct machine *machine,
-		  const struct machine_request *request, struct error *err)
+void machine_init(struct machine *machine,
+		  const struct machine_request *request)
 {
-	struct boot_entry entry;
-	int ret;
-
 	machine->loop = request->loop;
 	machine->events = request->events;
 	machine->vcpu_metrics = &request->metrics->vcpu;
@@ -367,7 +362,15 @@ int machine_build(struct machine *machine,
 		.arg = machine,
 	};
 	boot_timer_start(&machine->boot_timer);
+}
 
+int machine_build(struct machine *machine,
+		  const struct machine_request *request, struct error *err)
+{
+	struct boot_entry entry;
+	int ret;
+
+	machine_init(machine, request);
 	/* Memory slots before anything that lives on a KVM bus: law 1. */
 	ret = build_memory(machine, request, err);
 	if (ret)
@@ -376,10 +379,13 @@ int machine_build(struct machine *machine,
 				 err);
 	if (ret)
 		return ret;
-	ret = build_vcpus(machine, request, err);
+	ret = machine_build_vcpus(machine, request, err);
 	if (ret)
 		return ret;
-	ret = build_devices(machine, request, err);
+	ret = machine_build_devices(machine, request, err);
+	if (ret)
+		return ret;
+	ret = create_generation(machine, err);
 	if (ret)
 		return ret;
 	ret = load_kernel(machine, request, &entry, err);
@@ -388,8 +394,35 @@ int machine_build(struct machine *machine,
 	return setup_vcpus(machine, request->config, &entry, err);
 }
 
-int machine_run(struct machine *machine, struct error *err)
+static void hold_devices(struct machine *machine, bool on)
 {
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		virtio_device_hold(virtio_mmio_device(machine->virtio[i]), on);
+}
+
+/* Around a snapshot kicks and interrupts may get lost; more of them than there
+ * were do no harm. */
+static void rekick(struct machine *machine)
+{
+	if (!machine->rekick)
+		return;
+	machine->rekick = false;
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		virtio_mmio_rekick(machine->virtio[i]);
+	serial_rekick(machine->serial);
+	i8042_rekick(machine->i8042);
+}
+
+int machine_run(struct machine *machine, bool run, struct error *err)
+{
+	if (run) {
+		hold_devices(machine, false);
+		rekick(machine);
+	} else {
+		loop_enable_devices(machine->loop, false);
+	}
+	for (size_t i = 0; i < machine->vcpu_count && !run; i++)
+		vcpu_request_pause(machine->vcpus[i]);
 	for (size_t i = 0; i < machine->vcpu_count; i++) {
 		int ret = vcpu_start(machine->vcpus[i], err);
 
@@ -401,18 +434,12 @@ int machine_run(struct machine *machine, struct error *err)
 
 /* Tells guests with kvmclock that they were stopped, so that their watchdogs
  * don't take the gap for a lockup. Others (EINVAL) need no telling. */
-static void mark_clock_stopped(struct machine *machine)
+void machine_mark_clock_stopped(struct machine *machine)
 {
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		if (ioctl(vcpu_fd(machine->vcpus[i]), KVM_KVMCLOCK_CTRL, 0) &&
 		    errno != EINVAL)
 			metric_inc(&machine->vcpu_metrics->kvmclock_ctrl_fails);
-}
-
-static void hold_devices(struct machine *machine, bool on)
-{
-	for (size_t i = 0; i < machine->virtio_count; i++)
-		virtio_device_hold(virtio_mmio_device(machine->virtio[i]), on);
 }
 
 int machine_pause(struct machine *machine, struct error *err)
@@ -427,7 +454,7 @@ int machine_pause(struct machine *machine, struct error *err)
 		return error_set(err, ETIMEDOUT,
 				 "vCPU %zu did not pause within 30 s", i);
 	}
-	mark_clock_stopped(machine);
+	machine_mark_clock_stopped(machine);
 	loop_enable_devices(machine->loop, false);
 	hold_devices(machine, true);
 	return 0;
@@ -436,6 +463,7 @@ int machine_pause(struct machine *machine, struct error *err)
 void machine_resume(struct machine *machine)
 {
 	hold_devices(machine, false);
+	rekick(machine);
 	loop_enable_devices(machine->loop, true);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		vcpu_resume(machine->vcpus[i]);

@@ -17,6 +17,8 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct state_file;
+struct state_writer;
 struct virtio_device;
 
 /* What the guest or KVM may do to the machine. Called on vCPU threads. */
@@ -43,6 +45,16 @@ struct machine_request {
 	struct machine_events events;
 };
 
+/* What a machine is restored from, instead of being booted. */
+struct machine_snapshot {
+	const struct state_file *state;
+	const char *memory_path;
+	bool uffd; /* memory_path is the socket of a page-fault handler */
+	bool clock_realtime;
+	const char *working_set_path; /* NULL: none */
+	enum snapshot_prefetch prefetch;
+};
+
 /* Opens KVM and creates the empty VM ahead of time, so that machine_build does
  * not have to: the part that needs no configuration. */
 int machine_create(struct machine **ret_machine, struct error *err) must_check;
@@ -53,13 +65,31 @@ int machine_build(struct machine *machine,
 		  const struct machine_request *request,
 		  struct error *err) must_check;
 
-/* Starts every vCPU thread. */
-int machine_run(struct machine *machine, struct error *err) must_check;
+/* The same from a snapshot: of @request the kernel and what belongs to it do
+ * not matter. The guest is told that it is a copy. */
+int machine_restore(struct machine *machine,
+		    const struct machine_request *request,
+		    const struct machine_snapshot *snapshot,
+		    struct error *err) must_check;
+
+/* Starts every vCPU thread; unless @run the machine is paused from the start.
+ */
+int machine_run(struct machine *machine, bool run,
+		struct error *err) must_check;
 
 /* Gets every vCPU out of the guest and silences the devices; -ETIMEDOUT when a
  * vCPU does not answer (it is resumed then). */
 int machine_pause(struct machine *machine, struct error *err) must_check;
 void machine_resume(struct machine *machine);
+
+/* Of a paused machine: all but its memory. */
+int machine_save(struct machine *machine, struct state_writer *writer,
+		 struct error *err) must_check;
+
+/* And its memory: all of it, or (@diff) what has changed since the last time.
+ * What could not be written counts as changed the next time, too. */
+int machine_write_memory(struct machine *machine, const char *path, bool diff,
+			 bool sync, struct error *err) must_check;
 
 int machine_ctrl_alt_del(struct machine *machine) must_check;
 

@@ -4,6 +4,7 @@
  * in vmm.c (life cycle), machine.c (the machine) and loop.c (the main loop).
  */
 #include "api/server.h"
+#include "snapshot/describe.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
 #include "vmm/serial.h"
@@ -64,6 +65,8 @@ static void print_information(const struct options *options)
 {
 	if (options->help)
 		options_print_help(stdout);
+	else if (options->snapshot_version)
+		printf("v%d.%d.0\n", STATE_VERSION_MAJOR, STATE_VERSION_MINOR);
 	else
 		printf("Ember v" VMM_VERSION "\nFirecracker v" VMM_API_LEVEL
 		       "\n\n");
@@ -77,6 +80,16 @@ static int refuse_arguments(const struct error *err)
 		"--help.\n",
 		err->text);
 	return EXIT_BAD_ARGUMENTS;
+}
+
+static int describe(const char *path)
+{
+	struct error err = {0};
+
+	if (snapshot_describe(path, stdout, &err) == 0)
+		return EXIT_SUCCESS;
+	fprintf(stderr, "Error: %s\n", err.text);
+	return EXIT_FAILURE;
 }
 
 static int configure_log(const struct options *options, struct error *err)
@@ -124,12 +137,77 @@ static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
 		.boot_timer = options->boot_timer,
 		.memory_backing = options->backing,
 		.metadata_limit = options->metadata_limit,
+		.ready_fd = (int)options->ready_fd,
 		.start_time_us = options->start_time_us,
 		.start_time_cpu_us = options->start_time_cpu_us,
 		.parent_cpu_time_us = options->parent_cpu_time_us,
 	};
 
 	return vmm_create(ret_vmm, loop, &vmm_options, err);
+}
+
+/* "ID=TARGET" words as a list; the strings are the list's. */
+static int parse_overrides(const struct option_list *words,
+			   struct snapshot_overrides *overrides,
+			   struct error *err)
+{
+	overrides->list = calloc(words->count + 1, sizeof(*overrides->list));
+	for (size_t i = 0; overrides->list && i < words->count; i++) {
+		struct snapshot_override *override = &overrides->list[i];
+		const char *equals = strchr(words->values[i], '=');
+
+		if (!equals)
+			return error_set(err, EINVAL,
+					 "'%s' does not have the form "
+					 "ID=TARGET",
+					 words->values[i]);
+		override->id = strndup(words->values[i],
+				       (size_t)(equals - words->values[i]));
+		override->target = strdup(equals + 1);
+		overrides->count++;
+		if (!override->id || !override->target)
+			return error_set_os(err, ENOMEM, "No memory:");
+	}
+	return 0;
+}
+
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
+/* The same as PUT /snapshot/load, without anybody having to ask. */
+static int restore(struct vmm *vmm, const struct options *options,
+		   struct error *err)
+{
+	struct snapshot_load_config config = {
+		.snapshot_path = copy(options->restore),
+		.has_backend = true,
+		.backend = options->uffd ? MEMORY_BACKEND_UFFD
+					 : MEMORY_BACKEND_FILE,
+		.backend_path =
+			copy(options->uffd ? options->uffd : options->mem),
+		.track_dirty_pages = options->track_dirty_pages,
+		.resume_vm = !options->paused,
+		.clock_realtime = options->clock_realtime,
+		.vsock_uds_path = copy(options->vsock_override),
+		.working_set_path = copy(options->working_set),
+	};
+	struct vmm_action action = {
+		.type = VMM_ACTION_LOAD_SNAPSHOT,
+		.when = VMM_PRE_BOOT,
+		.snapshot_load = {.config = &config},
+	};
+	int ret =
+		parse_overrides(&options->drive_overrides, &config.drives, err);
+
+	if (!ret)
+		ret = parse_overrides(&options->network_overrides, &config.nets,
+				      err);
+	if (!ret)
+		ret = vmm_act(vmm, &action, err);
+	snapshot_load_config_release(&config);
+	return ret;
 }
 
 /* Everything that has to be there before the loop runs. */
@@ -151,6 +229,8 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		ret = api_apply_metadata_file(vmm, options->metadata, err);
 	if (!ret && options->config_file)
 		ret = api_apply_config_file(vmm, options->config_file, err);
+	if (!ret && options->restore)
+		ret = restore(vmm, options, err);
 	if (!ret && !options->no_api)
 		ret = api_server_start(ret_server, vmm, &api, err);
 	return ret;
@@ -189,10 +269,12 @@ int main(int argc, char *argv[])
 	if (options_parse(&options, argc, argv, &err) ||
 	    options_check_id(options.id, &err))
 		return refuse_arguments(&err);
-	if (options.help || options.version) {
+	if (options.help || options.version || options.snapshot_version) {
 		print_information(&options);
 		return EXIT_SUCCESS;
 	}
+	if (options.describe_snapshot)
+		return describe(options.describe_snapshot);
 	/* An arena per thread would cost memory and system calls; there is
 	 * little to contend for. */
 	mallopt(M_ARENA_MAX, 1);

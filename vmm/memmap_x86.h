@@ -23,6 +23,8 @@
 
 /* Tables that stay valid while the guest runs (e820: reserved). */
 #define MEMMAP_SYSTEM UINT64_C(0x9fc00)
+#define MEMMAP_VMGENID UINT64_C(0xde000) /* a page of its own */
+#define MEMMAP_VMCLOCK UINT64_C(0xdf000)
 #define MEMMAP_SYSTEM_END UINT64_C(0xe0000)
 #define MEMMAP_RSDP UINT64_C(0xe0000)
 

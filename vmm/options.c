@@ -12,6 +12,7 @@ enum kind {
 	KIND_SWITCH, /* bool */
 	KIND_TEXT,   /* const char * */
 	KIND_NUMBER, /* uint64_t */
+	KIND_LIST,   /* struct option_list: may be repeated */
 };
 
 struct option_row {
@@ -29,8 +30,14 @@ static const struct option_row rows[] = {
 	 "path of the API socket [/run/firecracker.socket]"},
 	{"boot-timer", KIND_SWITCH, AT(boot_timer), NULL,
 	 "add the boot timer device"},
+	{"clock-realtime", KIND_SWITCH, AT(clock_realtime), "restore",
+	 "let the restored clock have gone on"},
 	{"config-file", KIND_TEXT, AT(config_file), NULL,
 	 "JSON file that configures the microVM, which is then started"},
+	{"describe-snapshot", KIND_TEXT, AT(describe_snapshot), NULL,
+	 "print what a snapshot's state file holds"},
+	{"drive-override", KIND_LIST, AT(drive_overrides), "restore",
+	 "ID=PATH: another file behind a restored drive"},
 	{"help", KIND_SWITCH, AT(help), NULL, "print this text"},
 	{"http-api-max-payload-size", KIND_NUMBER, AT(max_payload), NULL,
 	 "largest body of an API request in bytes [51200]"},
@@ -44,27 +51,47 @@ static const struct option_row rows[] = {
 	 "JSON file with which the metadata service starts"},
 	{"mmds-size-limit", KIND_NUMBER, AT(metadata_limit), NULL,
 	 "largest metadata in bytes [as http-api-max-payload-size]"},
+	{"mem", KIND_TEXT, AT(mem), "restore",
+	 "memory file of the snapshot to restore"},
 	{"memory-backing", KIND_TEXT, AT(memory_backing), NULL,
 	 "guest memory: anonymous or memfd [anonymous]"},
 	{"metrics-path", KIND_TEXT, AT(metrics_path), NULL,
 	 "file or FIFO for metrics [none]"},
 	{"module", KIND_TEXT, AT(module), NULL,
 	 "log only from source files whose path begins so"},
-	{"no-api", KIND_SWITCH, AT(no_api), "config-file",
-	 "serve no API; needs --config-file"},
+	{"network-override", KIND_LIST, AT(network_overrides), "restore",
+	 "ID=TAP: another tap behind a restored interface"},
+	{"no-api", KIND_SWITCH, AT(no_api), NULL,
+	 "serve no API; needs --config-file or --restore"},
 	{"no-seccomp", KIND_SWITCH, AT(no_seccomp), NULL,
 	 "install no system call filters"},
 	{"parent-cpu-time-us", KIND_NUMBER, AT(parent_cpu_time_us), NULL,
 	 "CPU time the parent spent on the start, in microseconds"},
+	{"paused", KIND_SWITCH, AT(paused), "restore",
+	 "leave the restored microVM paused"},
+	{"ready-fd", KIND_NUMBER, AT(ready_fd), NULL,
+	 "descriptor that gets one line when the guest runs"},
+	{"restore", KIND_TEXT, AT(restore), NULL,
+	 "state file of a snapshot: runs what is in it"},
 	{"show-level", KIND_SWITCH, AT(show_level), NULL,
 	 "put the level into log lines"},
 	{"show-log-origin", KIND_SWITCH, AT(show_log_origin), NULL,
 	 "put source file and line into log lines"},
+	{"snapshot-version", KIND_SWITCH, AT(snapshot_version), NULL,
+	 "print the version of the snapshot format"},
 	{"start-time-cpu-us", KIND_NUMBER, AT(start_time_cpu_us), NULL,
 	 "process CPU clock at the start, in microseconds"},
 	{"start-time-us", KIND_NUMBER, AT(start_time_us), NULL,
 	 "monotonic clock at the start, in microseconds"},
+	{"track-dirty-pages", KIND_SWITCH, AT(track_dirty_pages), "restore",
+	 "let diff snapshots of the restored microVM be exact"},
+	{"uffd", KIND_TEXT, AT(uffd), "restore",
+	 "socket of a page-fault handler, instead of --mem"},
 	{"version", KIND_SWITCH, AT(version), NULL, "print the version"},
+	{"vsock-override", KIND_TEXT, AT(vsock_override), "restore",
+	 "another path for the restored host socket"},
+	{"working-set", KIND_TEXT, AT(working_set), "restore",
+	 "file with the pages to bring in ahead of time"},
 };
 
 static const struct option_row *find(const char *argument)
@@ -90,6 +117,18 @@ static int parse_number(const char *text, uint64_t *ret)
 	return errno || *end ? -EINVAL : 0;
 }
 
+static int append(struct option_list *list, const struct option_row *row,
+		  const char *value, struct error *err)
+{
+	if (list->count == OPTION_LIST_MAX)
+		return error_set(err, EINVAL,
+				 "The argument '%s' was provided more than %d "
+				 "times.",
+				 row->name, OPTION_LIST_MAX);
+	list->values[list->count++] = value;
+	return 0;
+}
+
 static int store(struct options *options, const struct option_row *row,
 		 const char *value, struct error *err)
 {
@@ -102,6 +141,8 @@ static int store(struct options *options, const struct option_row *row,
 	case KIND_TEXT:
 		*(const char **)field = value;
 		return 0;
+	case KIND_LIST:
+		return append(field, row, value, err);
 	case KIND_NUMBER:
 	default:
 		if (parse_number(value, field))
@@ -129,7 +170,7 @@ static int parse_all(struct options *options, int argc, char *const argv[],
 				"expected, or isn't valid in this "
 				"context.",
 				argv[i] + (strncmp(argv[i], "--", 2) ? 0 : 2));
-		if (seen[row - rows])
+		if (seen[row - rows] && row->kind != KIND_LIST)
 			return error_set(err, EINVAL,
 					 "The argument '%s' was provided more "
 					 "than once.",
@@ -166,6 +207,34 @@ static int check_needs(const bool *seen, struct error *err)
 					 "found.",
 					 rows[needed].name);
 	}
+	return 0;
+}
+
+static int missing(const char *name, struct error *err)
+{
+	return error_set(err, EINVAL, "Argument '%s' required, but not found.",
+			 name);
+}
+
+static int excluded(const char *a, const char *b, struct error *err)
+{
+	return error_set(err, EINVAL,
+			 "Argument '%s' cannot be used together with argument "
+			 "'%s'.",
+			 b, a);
+}
+
+/* Where the microVM comes from, if it is not configured over the API. */
+static int check_sources(const struct options *options, struct error *err)
+{
+	if (options->no_api && !options->config_file && !options->restore)
+		return missing("config-file", err);
+	if (options->config_file && options->restore)
+		return excluded("config-file", "restore", err);
+	if (options->mem && options->uffd)
+		return excluded("mem", "uffd", err);
+	if (options->restore && !options->mem && !options->uffd)
+		return missing("mem", err);
 	return 0;
 }
 
@@ -222,6 +291,8 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	ret = parse_all(options, argc, argv, seen, err);
 	if (!ret)
 		ret = check_needs(seen, err);
+	if (!ret)
+		ret = check_sources(options, err);
 	options->has_metadata_limit = seen[find("--mmds-size-limit") - rows];
 	if (!options->has_metadata_limit)
 		options->metadata_limit = options->max_payload;

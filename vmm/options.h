@@ -14,6 +14,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#define OPTION_LIST_MAX 64
+
+/* The values of an option that may be repeated. */
+struct option_list {
+	const char *values[OPTION_LIST_MAX];
+	size_t count;
+};
+
 /* Strings point into argv. NULL or 0: not given. */
 struct options {
 	const char *api_sock;
@@ -37,6 +45,20 @@ struct options {
 	uint64_t start_time_us;
 	uint64_t start_time_cpu_us;
 	uint64_t parent_cpu_time_us;
+	const char *describe_snapshot;
+	bool snapshot_version;
+
+	/* A microVM from a snapshot. */
+	const char *restore;
+	const char *mem, *uffd; /* one of them */
+	const char *vsock_override;
+	const char *working_set;
+	struct option_list drive_overrides, network_overrides; /* ID=TARGET */
+	bool paused;
+	bool clock_realtime;
+	bool track_dirty_pages;
+	uint64_t ready_fd;
+
 	const char *memory_backing; /* as given; see backing */
 	enum gmem_backing backing;
 };

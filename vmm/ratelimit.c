@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/ratelimit.h"
 
+#include "snapshot/state.h"
 #include "vmm/log.h"
+
+#include <errno.h>
 
 #define NS_PER_MS UINT64_C(1000000)
 #define DELAY_MIN_NS NS_PER_MS
@@ -140,4 +143,92 @@ uint64_t ratelimit_delay_ns(struct rate_limiter *limiter, uint64_t now_ns)
 			     bucket_delay_ns(&limiter->ops, now_ns));
 
 	return MAX(delay, DELAY_MIN_NS);
+}
+
+/* --------------------------------------------------------------- snapshots */
+
+/* A bucket with its time as a distance from now. */
+struct saved_bucket {
+	uint64_t size, refill_ns, burst, budget;
+	uint64_t elapsed_ns; /* in which too little for a token has flowed */
+	uint64_t debt_ns;
+};
+
+static const struct state_field fields[] = {
+	STATE_FIELD(struct saved_bucket, size),
+	STATE_FIELD(struct saved_bucket, refill_ns),
+	STATE_FIELD(struct saved_bucket, burst),
+	STATE_FIELD(struct saved_bucket, budget),
+	STATE_FIELD(struct saved_bucket, elapsed_ns),
+	STATE_FIELD(struct saved_bucket, debt_ns),
+};
+
+static void bucket_save(const struct token_bucket *bucket,
+			struct state_writer *writer, uint64_t now_ns)
+{
+	struct token_bucket now = *bucket;
+	struct saved_bucket saved = {0};
+
+	if (bucket->size) {
+		refill(&now, now_ns);
+		saved = (struct saved_bucket){
+			.size = now.size,
+			.refill_ns = now.refill_ns,
+			.burst = now.burst,
+			.budget = now.budget,
+			.elapsed_ns = now_ns - MIN(now_ns, now.updated_ns),
+			.debt_ns = now.updated_ns - MIN(now_ns, now.updated_ns),
+		};
+	}
+	state_put_fields(writer, &saved, fields, ARRAY_SIZE(fields));
+}
+
+static bool bucket_valid(const struct saved_bucket *saved)
+{
+	if (!saved->size)
+		return !(saved->refill_ns | saved->burst | saved->budget |
+			 saved->elapsed_ns | saved->debt_ns);
+	return saved->refill_ns && saved->budget <= saved->size &&
+	       saved->elapsed_ns <= saved->refill_ns &&
+	       !(saved->elapsed_ns && saved->debt_ns);
+}
+
+static bool bucket_load(struct token_bucket *bucket,
+			struct state_reader *reader, uint64_t now_ns)
+{
+	struct saved_bucket saved;
+
+	state_get_fields(reader, &saved, fields, ARRAY_SIZE(fields));
+	*bucket = (struct token_bucket){
+		.size = saved.size,
+		.refill_ns = saved.refill_ns,
+		.burst = saved.burst,
+		.budget = saved.budget,
+		.updated_ns =
+			saturate((unsigned __int128)now_ns -
+				 MIN(now_ns, saved.elapsed_ns) + saved.debt_ns),
+	};
+	return bucket_valid(&saved);
+}
+
+void ratelimit_save(const struct rate_limiter *limiter,
+		    struct state_writer *writer, uint64_t now_ns)
+{
+	bucket_save(&limiter->bytes, writer, now_ns);
+	bucket_save(&limiter->ops, writer, now_ns);
+}
+
+int ratelimit_load(struct rate_limiter *limiter, struct state_reader *reader,
+		   uint64_t now_ns, struct error *err)
+{
+	struct rate_limiter loaded;
+
+	if (!bucket_load(&loaded.bytes, reader, now_ns) ||
+	    !bucket_load(&loaded.ops, reader, now_ns))
+		return error_set(
+			err, EINVAL,
+			"A rate limiter has more tokens than its size, "
+			"or a size without a refill time");
+	*limiter = loaded;
+	return 0;
 }

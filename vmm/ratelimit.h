@@ -19,6 +19,10 @@
 #define EMBER_RATELIMIT_H
 
 #include "vmm/config.h"
+#include "vmm/error.h"
+
+struct state_reader;
+struct state_writer;
 
 struct token_bucket {
 	uint64_t size; /* 0: no limit */
@@ -53,5 +57,14 @@ void ratelimit_charge(struct rate_limiter *limiter, uint64_t bytes,
 /* Nanoseconds until ratelimit_ready, at least a millisecond: a guest must not
  * be able to make the loop spin. */
 uint64_t ratelimit_delay_ns(struct rate_limiter *limiter, uint64_t now_ns);
+
+/* Limits and tokens. Times are kept as distances from now: another host's clock
+ * shows something else. */
+void ratelimit_save(const struct rate_limiter *limiter,
+		    struct state_writer *writer, uint64_t now_ns);
+
+/* -EINVAL with a sentence: @limiter is as it was. */
+int ratelimit_load(struct rate_limiter *limiter, struct state_reader *reader,
+		   uint64_t now_ns, struct error *err) must_check;
 
 #endif

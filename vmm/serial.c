@@ -19,13 +19,14 @@
  */
 #include "vmm/serial.h"
 
+#include "snapshot/state.h"
+#include "vmm/terminal.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <termios.h>
 
 #define INPUT_SIZE 64
 /* So empty the ring has to get before more is asked for. */
@@ -96,14 +97,6 @@ struct serial {
 	struct loop_source in_source;
 	struct loop_source room_source; /* eventfd: the ring has room again */
 };
-
-/* The terminal as it was before it was made raw; a signal handler has to find
- * it, hence not in struct serial. */
-static struct {
-	int fd;
-	struct termios attributes;
-	_Atomic bool changed;
-} terminal;
 
 /* -------------------------------------------------------------- interrupts */
 
@@ -237,27 +230,6 @@ static void on_room(struct loop_source *source, uint32_t events)
 		loop_remove(&serial->in_source);
 }
 
-static int make_raw(int fd)
-{
-	struct termios raw;
-
-	if (tcgetattr(fd, &terminal.attributes))
-		return -errno;
-	raw = terminal.attributes;
-	cfmakeraw(&raw);
-	if (tcsetattr(fd, TCSANOW, &raw))
-		return -errno;
-	terminal.fd = fd;
-	atomic_store(&terminal.changed, true);
-	return 0;
-}
-
-void serial_restore_terminal(void)
-{
-	if (atomic_exchange(&terminal.changed, false))
-		tcsetattr(terminal.fd, TCSANOW, &terminal.attributes);
-}
-
 static int watch_input(struct serial *serial, struct loop *loop, int in_fd)
 {
 	int flags = fcntl(in_fd, F_GETFL);
@@ -273,12 +245,9 @@ static int watch_input(struct serial *serial, struct loop *loop, int in_fd)
 	return ret ? ret : loop_add(loop, &serial->in_source);
 }
 
-/* Touching its terminal stops a process that runs in the background. */
-static bool is_background(int fd)
+void serial_restore_terminal(void)
 {
-	pid_t foreground = tcgetpgrp(fd);
-
-	return foreground >= 0 && foreground != getpgrp();
+	terminal_restore();
 }
 
 int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
@@ -291,9 +260,9 @@ int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
 	if (!isatty(in_fd))
 		return S_ISFIFO(st.st_mode) ? watch_input(serial, loop, in_fd)
 					    : 0;
-	if (is_background(in_fd))
+	if (terminal_is_background(in_fd))
 		return 0;
-	ret = make_raw(in_fd);
+	ret = terminal_make_raw(in_fd);
 	return ret ? ret : watch_input(serial, loop, in_fd);
 }
 
@@ -500,6 +469,82 @@ const struct bus_ops serial_bus_ops = {
 	.read = serial_read,
 	.write = serial_write,
 };
+
+/* --------------------------------------------------------------- snapshots */
+
+#define SECTION STATE_TAG('U', 'A', 'R', 'T')
+#define SECTION_VERSION 1
+
+/* That the loop waits for room is not among them: another loop does not. */
+static const struct state_field fields[] = {
+	STATE_FIELD(struct serial, ier),
+	STATE_FIELD(struct serial, fcr),
+	STATE_FIELD(struct serial, lcr),
+	STATE_FIELD(struct serial, mcr),
+	STATE_FIELD(struct serial, scr),
+	STATE_FIELD(struct serial, divisor_low),
+	STATE_FIELD(struct serial, divisor_high),
+	STATE_FIELD(struct serial, tx_pending),
+	STATE_FIELD(struct serial, overrun),
+	STATE_FIELD(struct serial, modem_changes),
+	STATE_ARRAY(struct serial, input),
+	STATE_FIELD(struct serial, input_start),
+	STATE_FIELD(struct serial, input_len),
+};
+
+void serial_save(struct serial *serial, struct state_writer *writer)
+{
+	pthread_mutex_lock(&serial->lock);
+	state_begin(writer, SECTION, SECTION_VERSION, 0);
+	state_put_fields(writer, serial, fields, ARRAY_SIZE(fields));
+	state_end(writer);
+	pthread_mutex_unlock(&serial->lock);
+}
+
+/* Only bits that can be written, and a ring that is one. */
+static bool state_valid(const struct serial *serial)
+{
+	return !(serial->ier & ~IER_MASK) && !(serial->fcr & ~FCR_ENABLE) &&
+	       !(serial->mcr & ~MCR_MASK) && !(serial->modem_changes & 0xf0) &&
+	       serial->input_start < INPUT_SIZE &&
+	       serial->input_len <= INPUT_SIZE;
+}
+
+static int try_load(struct state_reader reader, struct error *err)
+{
+	struct serial tried = {0};
+	int ret;
+
+	state_get_fields(&reader, &tried, fields, ARRAY_SIZE(fields));
+	ret = state_reader_end(&reader, err);
+	if (ret || state_valid(&tried))
+		return ret;
+	return error_set(err, EINVAL, "COM1 is in a state that does not exist");
+}
+
+int serial_load(struct serial *serial, const struct state_file *file,
+		struct error *err)
+{
+	struct state_reader reader;
+	int ret = state_need(file, SECTION, 0, SECTION_VERSION, &reader, err);
+
+	if (!ret)
+		ret = try_load(reader, err);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&serial->lock);
+	state_get_fields(&reader, serial, fields, ARRAY_SIZE(fields));
+	pthread_mutex_unlock(&serial->lock);
+	serial_rekick(serial);
+	return 0;
+}
+
+void serial_rekick(struct serial *serial)
+{
+	pthread_mutex_lock(&serial->lock);
+	raise_if_due(serial);
+	pthread_mutex_unlock(&serial->lock);
+}
 
 /* -------------------------------------------------------------- life cycle */
 

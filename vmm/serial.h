@@ -19,6 +19,8 @@
 #define SERIAL_PORT_COUNT 8
 
 struct serial;
+struct state_file;
+struct state_writer;
 
 /* @out_fd is borrowed and must be non-blocking; -1: output is discarded. */
 int serial_create(struct serial **ret_serial, int out_fd,
@@ -39,6 +41,19 @@ void serial_restore_terminal(void);
 
 /* Queues bytes as received; returns how many fit. Loop thread. */
 size_t serial_receive(struct serial *serial, const uint8_t *data, size_t len);
+
+/* Appends section 'UART': registers, input that waits, interrupts not seen.
+ * Machine paused. */
+void serial_save(struct serial *serial, struct state_writer *writer);
+
+/* The same back, then serial_rekick. Loop thread, before vCPUs run. -errno with
+ * a sentence: nothing has changed. */
+int serial_load(struct serial *serial, const struct state_file *file,
+		struct error *err) must_check;
+
+/* Triggers the line if there is something the driver has not seen: the edge may
+ * have been lost with the irqchip. Once that is in its state; any thread. */
+void serial_rekick(struct serial *serial);
 
 extern const struct bus_ops serial_bus_ops;
 

@@ -84,12 +84,16 @@ static const struct segment_set protected_mode_segments = {
 	.task = {.limit = 0x67, .selector = 0x18, .type = 11, .present = 1},
 };
 
-static int set_cpuid(const struct vcpu *vcpu, const struct kvm *kvm,
+static int set_cpuid(const struct vcpu *vcpu, struct kvm *kvm,
 		     const struct cpu_topology *topology, struct error *err)
 {
-	AUTO_FREE struct kvm_cpuid2 *cpuid =
-		vcpu_x86_cpuid(kvm->cpuid, topology, vcpu_id(vcpu));
+	const struct kvm_cpuid2 *supported;
+	AUTO_FREE struct kvm_cpuid2 *cpuid = NULL;
+	int ret = kvm_supported_cpuid(kvm, &supported, err);
 
+	if (ret)
+		return ret;
+	cpuid = vcpu_x86_cpuid(supported, topology, vcpu_id(vcpu));
 	if (!cpuid)
 		return error_set_os(err, ENOMEM, "Cannot set CPUID:");
 	if (ioctl(vcpu_fd(vcpu), KVM_SET_CPUID2, cpuid))
@@ -200,7 +204,7 @@ static int set_regs(const struct vcpu *vcpu, const struct boot_entry *entry,
 	return 0;
 }
 
-int vcpu_x86_setup(const struct vcpu *vcpu, const struct kvm *kvm,
+int vcpu_x86_setup(const struct vcpu *vcpu, struct kvm *kvm,
 		   const struct cpu_topology *topology,
 		   const struct boot_entry *entry, struct error *err)
 {

@@ -33,7 +33,7 @@ struct kvm_cpuid2 *vcpu_x86_cpuid(const struct kvm_cpuid2 *supported,
 
 /* Sets up @vcpu to start at @entry; application processors (id > 0) get the
  * same but their registers, and wait for INIT and SIPI in the irqchip. */
-int vcpu_x86_setup(const struct vcpu *vcpu, const struct kvm *kvm,
+int vcpu_x86_setup(const struct vcpu *vcpu, struct kvm *kvm,
 		   const struct cpu_topology *topology,
 		   const struct boot_entry *entry,
 		   struct error *err) must_check;

@@ -11,14 +11,7 @@
  * vCPU threads reach into this module in one place: vmm_stop, which notes the
  * exit code and ends the loop.
  */
-#include "vmm/vmm.h"
-
-#include "virtio/vsock.h"
-#include "vmm/boot_source.h"
-#include "vmm/drives.h"
-#include "vmm/machine.h"
-#include "vmm/mmds.h"
-#include "vmm/nets.h"
+#include "vmm/vmm_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,30 +19,9 @@
 #include <time.h>
 
 #define METRICS_PERIOD_NS UINT64_C(60000000000)
-#define ID_MAX 64
 
 /* exit_code while nobody has asked for the end. */
 #define EXIT_CODE_NONE (-1)
-
-struct vmm {
-	struct loop *loop;
-	struct vmm_options options;
-	char id[ID_MAX + 1];
-	enum vmm_state state;
-	_Atomic int exit_code;
-
-	struct machine_config machine_config;
-	struct boot_source boot;
-	struct drives *drives;
-	struct nets *nets;
-	struct vsock_config vsock_config;
-	struct vsock *vsock; /* NULL: none */
-	struct mmds *mmds;
-
-	struct machine *machine;
-	struct metrics metrics;
-	struct loop_timer metrics_timer;
-};
 
 /* ------------------------------------------------------ end of the microVM */
 
@@ -78,6 +50,11 @@ static void on_power_off(void *arg, const char *reason)
 static void on_failure(void *arg, const char *reason)
 {
 	vmm_stop(arg, EXIT_FAILURE, reason);
+}
+
+struct machine_events vmm_machine_events(struct vmm *vmm)
+{
+	return (struct machine_events){on_power_off, on_failure, vmm};
 }
 
 /* ----------------------------------------------------------------- metrics */
@@ -207,19 +184,24 @@ static void remove_vsock(struct vmm *vmm)
 	vmm->vsock_config = (struct vsock_config){0};
 }
 
-static int act_set_vsock(struct vmm *vmm, struct vmm_action *action,
-			 struct error *err)
+int vmm_set_vsock(struct vmm *vmm, struct vsock_config *config,
+		  struct error *err)
 {
 	int ret;
 
 	remove_vsock(vmm);
-	ret = vsock_create(&vmm->vsock, &action->vsock, &vmm->metrics.vsock,
-			   err);
+	ret = vsock_create(&vmm->vsock, config, &vmm->metrics.vsock, err);
 	if (ret)
 		return ret;
-	vmm->vsock_config = action->vsock;
-	action->vsock = (struct vsock_config){0};
+	vmm->vsock_config = *config;
+	*config = (struct vsock_config){0};
 	return 0;
+}
+
+static int act_set_vsock(struct vmm *vmm, struct vmm_action *action,
+			 struct error *err)
+{
+	return vmm_set_vsock(vmm, &action->vsock, err);
 }
 
 static int act_set_mmds_config(struct vmm *vmm, struct vmm_action *action,
@@ -290,9 +272,8 @@ static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
 	return ret;
 }
 
-/* In the order in which the guest shall find them. */
-static size_t list_devices(const struct vmm *vmm,
-			   struct virtio_device *devices[])
+size_t vmm_list_devices(const struct vmm *vmm,
+			struct virtio_device *devices[VMM_DEVICES_MAX])
 {
 	size_t count = 0;
 
@@ -307,7 +288,7 @@ static size_t list_devices(const struct vmm *vmm,
 
 static int build_machine(struct vmm *vmm, struct error *err)
 {
-	struct virtio_device *devices[CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1];
+	struct virtio_device *devices[VMM_DEVICES_MAX];
 	struct cmdline cmdline;
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
@@ -317,10 +298,10 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.initrd_fd = vmm->boot.initrd_fd,
 		.cmdline = &cmdline,
 		.devices = devices,
-		.device_count = list_devices(vmm, devices),
+		.device_count = vmm_list_devices(vmm, devices),
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
-		.events = {on_power_off, on_failure, vmm},
+		.events = vmm_machine_events(vmm),
 	};
 	int ret;
 
@@ -337,7 +318,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		ret = machine_create(&vmm->machine, err);
 	if (!ret)
 		ret = machine_build(vmm->machine, &request, err);
-	return ret ? ret : machine_run(vmm->machine, err);
+	return ret ? ret : machine_run(vmm->machine, true, err);
 }
 
 static int act_start(struct vmm *vmm, struct vmm_action *action,
@@ -359,14 +340,34 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 	}
 	log_debug("event_end: build microvm for boot");
 	boot_source_close_files(&vmm->boot);
-	vmm->state = VMM_RUNNING;
-	flush_metrics(vmm);
-	loop_timer_arm(vmm->loop, &vmm->metrics_timer, METRICS_PERIOD_NS);
+	vmm_begin(vmm, VMM_RUNNING);
 	return 0;
 }
 
-static void record_latency(struct metric_store *store, const char *what,
-			   uint64_t start_ns)
+/* Who started us may be waiting: once, and nobody polls. */
+static void tell_ready(struct vmm *vmm)
+{
+	static const char line[] = "READY\n";
+
+	if (vmm->options.ready_fd <= 0)
+		return;
+	if (write(vmm->options.ready_fd, line, sizeof(line) - 1) < 0)
+		log_warn("Nobody hears that the guest runs: %s",
+			 os_error_text(errno));
+	close_fd(&vmm->options.ready_fd);
+}
+
+void vmm_begin(struct vmm *vmm, enum vmm_state state)
+{
+	vmm->state = state;
+	if (state == VMM_RUNNING)
+		tell_ready(vmm);
+	flush_metrics(vmm);
+	loop_timer_arm(vmm->loop, &vmm->metrics_timer, METRICS_PERIOD_NS);
+}
+
+void vmm_record_latency(struct metric_store *store, const char *what,
+			uint64_t start_ns)
 {
 	uint64_t us = (monotonic_ns() - start_ns) / 1000;
 
@@ -387,8 +388,8 @@ static int act_pause(struct vmm *vmm, struct vmm_action *action,
 	if (ret)
 		return ret;
 	vmm->state = VMM_PAUSED;
-	record_latency(&vmm->metrics.latencies_us.vmm_pause_vm, "pause vm",
-		       start);
+	vmm_record_latency(&vmm->metrics.latencies_us.vmm_pause_vm, "pause vm",
+			   start);
 	return 0;
 }
 
@@ -403,8 +404,9 @@ static int act_resume(struct vmm *vmm, struct vmm_action *action,
 		return 0;
 	machine_resume(vmm->machine);
 	vmm->state = VMM_RUNNING;
-	record_latency(&vmm->metrics.latencies_us.vmm_resume_vm, "resume vm",
-		       start);
+	tell_ready(vmm);
+	vmm_record_latency(&vmm->metrics.latencies_us.vmm_resume_vm,
+			   "resume vm", start);
 	return 0;
 }
 
@@ -430,43 +432,77 @@ static int act_ctrl_alt_del(struct vmm *vmm, struct vmm_action *action,
 	return 0;
 }
 
+/* --------------------------------------------------------------- snapshots */
+
+static int act_create_snapshot(struct vmm *vmm, struct vmm_action *action,
+			       struct error *err)
+{
+	return vmm_create_snapshot(vmm, &action->snapshot_create, err);
+}
+
+/* Half a microVM is of no use to anyone: a load that failed is the end. */
+static int act_load_snapshot(struct vmm *vmm, struct vmm_action *action,
+			     struct error *err)
+{
+	int ret;
+
+	if (vmm->configured)
+		return error_set(err, EBUSY,
+				 "Loading a microVM snapshot not allowed after "
+				 "configuring boot-specific resources.");
+	ret = vmm_load_snapshot(vmm, action->snapshot_load.config,
+				action->snapshot_load.metadata, err);
+	if (ret)
+		vmm_stop(vmm, EXIT_FAILURE, "the snapshot was not loaded");
+	return ret;
+}
+
 /* ----------------------------------------------------------------- actions */
 
 typedef int (*action_fn)(struct vmm *vmm, struct vmm_action *action,
 			 struct error *err);
 
-static const action_fn action_table[] = {
-	[VMM_ACTION_VIEW] = act_view,
-	[VMM_ACTION_SET_MACHINE] = act_set_machine,
-	[VMM_ACTION_SET_BOOT_SOURCE] = act_set_boot_source,
-	[VMM_ACTION_SET_DRIVE] = act_set_drive,
-	[VMM_ACTION_UPDATE_DRIVE] = act_update_drive,
-	[VMM_ACTION_SET_NET] = act_set_net,
-	[VMM_ACTION_UPDATE_NET] = act_update_net,
-	[VMM_ACTION_SET_VSOCK] = act_set_vsock,
-	[VMM_ACTION_SET_MMDS_CONFIG] = act_set_mmds_config,
-	[VMM_ACTION_PUT_METADATA] = act_put_metadata,
-	[VMM_ACTION_PATCH_METADATA] = act_patch_metadata,
-	[VMM_ACTION_GET_METADATA] = act_get_metadata,
-	[VMM_ACTION_SET_LOGGER] = act_set_logger,
-	[VMM_ACTION_SET_METRICS] = act_set_metrics,
-	[VMM_ACTION_START] = act_start,
-	[VMM_ACTION_PAUSE] = act_pause,
-	[VMM_ACTION_RESUME] = act_resume,
-	[VMM_ACTION_FLUSH_METRICS] = act_flush_metrics,
-	[VMM_ACTION_CTRL_ALT_DEL] = act_ctrl_alt_del,
+static const struct {
+	action_fn fn;
+	bool configures; /* a microVM to boot: then none can be loaded */
+} action_table[] = {
+	[VMM_ACTION_VIEW] = {act_view, false},
+	[VMM_ACTION_SET_MACHINE] = {act_set_machine, true},
+	[VMM_ACTION_SET_BOOT_SOURCE] = {act_set_boot_source, true},
+	[VMM_ACTION_SET_DRIVE] = {act_set_drive, true},
+	[VMM_ACTION_UPDATE_DRIVE] = {act_update_drive, false},
+	[VMM_ACTION_SET_NET] = {act_set_net, true},
+	[VMM_ACTION_UPDATE_NET] = {act_update_net, false},
+	[VMM_ACTION_SET_VSOCK] = {act_set_vsock, true},
+	[VMM_ACTION_SET_MMDS_CONFIG] = {act_set_mmds_config, true},
+	[VMM_ACTION_PUT_METADATA] = {act_put_metadata, false},
+	[VMM_ACTION_PATCH_METADATA] = {act_patch_metadata, false},
+	[VMM_ACTION_GET_METADATA] = {act_get_metadata, false},
+	[VMM_ACTION_SET_LOGGER] = {act_set_logger, false},
+	[VMM_ACTION_SET_METRICS] = {act_set_metrics, false},
+	[VMM_ACTION_START] = {act_start, false},
+	[VMM_ACTION_PAUSE] = {act_pause, false},
+	[VMM_ACTION_RESUME] = {act_resume, false},
+	[VMM_ACTION_FLUSH_METRICS] = {act_flush_metrics, false},
+	[VMM_ACTION_CTRL_ALT_DEL] = {act_ctrl_alt_del, false},
+	[VMM_ACTION_CREATE_SNAPSHOT] = {act_create_snapshot, false},
+	[VMM_ACTION_LOAD_SNAPSHOT] = {act_load_snapshot, false},
 };
 
 int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
 {
 	bool started = vmm->state != VMM_NOT_STARTED;
+	int ret;
 
 	if (!(action->when & (started ? VMM_POST_BOOT : VMM_PRE_BOOT)))
 		return error_set(err, EPERM,
 				 "The requested operation is not supported %s "
 				 "starting the microVM.",
 				 started ? "after" : "before");
-	return action_table[action->type](vmm, action, err);
+	ret = action_table[action->type].fn(vmm, action, err);
+	if (!ret && action_table[action->type].configures)
+		vmm->configured = true;
+	return ret;
 }
 
 struct submission {
@@ -562,6 +598,7 @@ void vmm_destroy(struct vmm *vmm)
 		virtio_device_destroy(vsock_virtio(vmm->vsock));
 	vsock_config_release(&vmm->vsock_config);
 	boot_source_release(&vmm->boot);
+	free(vmm->parent);
 	metrics_release(&vmm->metrics);
 	free(vmm);
 }

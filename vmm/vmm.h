@@ -69,6 +69,8 @@ enum vmm_action_type {
 	VMM_ACTION_RESUME,
 	VMM_ACTION_FLUSH_METRICS,
 	VMM_ACTION_CTRL_ALT_DEL,
+	VMM_ACTION_CREATE_SNAPSHOT,
+	VMM_ACTION_LOAD_SNAPSHOT,
 };
 
 /* Strings inside stay the caller's until the action succeeded; the vmm then
@@ -93,6 +95,11 @@ struct vmm_action {
 		json_t *metadata; /* borrowed; GET: a new reference or NULL */
 		struct log_config logger;
 		struct metrics_config metrics;
+		struct snapshot_create_config snapshot_create;
+		struct {
+			struct snapshot_load_config *config;
+			json_t *metadata; /* borrowed; NULL: none */
+		} snapshot_load;
 	};
 };
 
@@ -100,8 +107,9 @@ struct vmm_options {
 	const char *id; /* copied */
 	bool boot_timer;
 	enum gmem_backing memory_backing;
-	size_t metadata_limit;	    /* bytes of JSON text */
-	uint64_t start_time_us;	    /* 0: not given (--start-time-us) */
+	size_t metadata_limit;	/* bytes of JSON text */
+	int ready_fd;		/* gets a line when the guest runs; -1: none */
+	uint64_t start_time_us; /* 0: not given (--start-time-us) */
 	uint64_t start_time_cpu_us; /* 0: not given */
 	uint64_t parent_cpu_time_us;
 };

@@ -34,9 +34,38 @@ int machine_build(struct machine *machine,
 	return 0;
 }
 
-int machine_run(struct machine *machine, struct error *err)
+int machine_restore(struct machine *machine,
+		    const struct machine_request *request,
+		    const struct machine_snapshot *snapshot, struct error *err)
 {
 	(void)machine;
+	(void)request;
+	(void)snapshot;
+	return error_set(err, ENOTSUP, "nothing to restore");
+}
+
+int machine_save(struct machine *machine, struct state_writer *writer,
+		 struct error *err)
+{
+	(void)machine;
+	(void)writer;
+	return error_set(err, ENOTSUP, "nothing to save");
+}
+
+int machine_write_memory(struct machine *machine, const char *path, bool diff,
+			 bool sync, struct error *err)
+{
+	(void)machine;
+	(void)path;
+	(void)diff;
+	(void)sync;
+	return error_set(err, ENOTSUP, "no memory");
+}
+
+int machine_run(struct machine *machine, bool run, struct error *err)
+{
+	(void)machine;
+	(void)run;
 	(void)err;
 	fake_machine.running++;
 	return 0;

@@ -17,10 +17,10 @@ struct used {
 int ring_create(struct ring *ring, uint16_t size)
 {
 	const struct gmem_range range = {0, RING_MEMORY};
+	const struct gmem_request request = {.ranges = &range, .count = 1};
 
 	*ring = (struct ring){.size = size};
-	return gmem_create(&ring->mem, &range, 1, GMEM_ANONYMOUS, GMEM_PAGES_4K,
-			   NULL);
+	return gmem_create(&ring->mem, &request, NULL);
 }
 
 void ring_destroy(struct ring *ring)

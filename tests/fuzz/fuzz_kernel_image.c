@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct gmem_range range = {0, MIB(4)};
+	const struct gmem_request request = {.ranges = &range, .count = 1};
 	struct kernel_image image;
 	struct error err = {0};
 	struct gmem *mem = NULL;
@@ -20,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int ret;
 
 	if (fd < 0 || write(fd, data, size) != (ssize_t)size ||
-	    gmem_create(&mem, &range, 1, GMEM_ANONYMOUS, GMEM_PAGES_4K, NULL))
+	    gmem_create(&mem, &request, NULL))
 		abort();
 	ret = kernel_image_load(mem, fd, &image, &err);
 	if (ret) {

@@ -61,6 +61,56 @@ static uint32_t count_text(uintptr_t table, uint32_t len, const char *text)
 	return count;
 }
 
+/* Address of the first such bytes in the table; 0: none. */
+static uintptr_t find_bytes(uintptr_t from, uintptr_t end, const char *bytes,
+			    size_t len)
+{
+	for (uintptr_t at = from; at + len <= end; at++)
+		if (text_equal((const char *)at, bytes, len))
+			return at;
+	return 0;
+}
+
+/* Name (ADDR, Package (2) {DWord low, Zero}), the length in three bytes. */
+static void look_at_generation_id(uintptr_t dsdt, uintptr_t end)
+{
+	uintptr_t name = find_bytes(dsdt, end, "ADDR\x12", 5);
+	uint32_t addr;
+
+	check(name && read8(name + 8) == 2 && read8(name + 9) == 0x0c &&
+		      read8(name + 14) == 0,
+	      "generation_id_package", name);
+	addr = read32(name + 10);
+	check(addr % 8 == 0 && addr >= 0x9fc00 && addr < 0xe0000,
+	      "generation_id_address", addr);
+	check(read64(addr) && read64(addr + 8), "generation_id", read64(addr));
+	print("id ");
+	print_hex(read64(addr));
+	print_hex(read64(addr + 8));
+	print("\n");
+}
+
+static void look_at_clock(uintptr_t dsdt, uintptr_t end)
+{
+	enum { MAGIC = 0x4b4c4356, GENERATION_COUNTER = 1 << 8 };
+	uintptr_t device = find_bytes(dsdt, end, "VCLK", 4);
+	/* Memory32Fixed, writable */
+	uintptr_t range = find_bytes(device, end, "\x86\x09\x00\x01", 4);
+	uint32_t addr;
+
+	check(device && range, "clock_resource", range);
+	addr = read32(range + 4);
+	check(read32(range + 8) == 4096, "clock_length", read32(range + 8));
+	check(addr % 4096 == 0 && addr >= 0x9fc00 && addr < 0xe0000,
+	      "clock_address", addr);
+	check(read32(addr) == MAGIC && read32(addr + 4) == 4096 &&
+		      read32(addr + 8) == 0xff0001,
+	      "clock_constants", read64(addr));
+	check(read32(addr + 12) == 0, "clock_sequence", read32(addr + 12));
+	check(read64(addr + 24) & GENERATION_COUNTER, "clock_flags",
+	      read64(addr + 24));
+}
+
 static void look_at_dsdt(uintptr_t dsdt)
 {
 	uint32_t len = read32(dsdt + 4);
@@ -70,6 +120,8 @@ static void look_at_dsdt(uintptr_t dsdt)
 	check(count_text(dsdt, len, "COM1") > 0, "com1", 0);
 	check(count_text(dsdt, len, "PS2_") > 0, "keyboard", 0);
 	check(count_text(dsdt, len, "_S5_") > 0, "power_off", 0);
+	look_at_generation_id(dsdt, dsdt + len);
+	look_at_clock(dsdt, dsdt + len);
 	print("virtio ");
 	print_number(count_text(dsdt, len, "LNRO"));
 	print("\n");

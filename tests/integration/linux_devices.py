@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Many virtio devices at once: found, told apart, with interrupts."""
+"""Devices are found: many virtio ones at once, told apart, with interrupts, and
+those that tell a guest that it is a clone."""
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
@@ -14,6 +16,7 @@ DRIVES = 12
 FIRST_GSI = 5
 SLOT = 0x1000
 FIRST_SLOT = 0xC0001000
+GENERATION_GSIS = [22, 23]
 
 
 @test
@@ -45,6 +48,27 @@ def twelve_drives_are_found(t):
     pins = [int(line.split("IO-APIC")[1].split("-")[0]) for line in lines]
     t.point(sorted(pins) == list(range(FIRST_GSI, FIRST_GSI + DRIVES)),
             "on pins of their own", str(pins))
+    guest.power_off()
+
+
+@test
+def generation_devices_are_found(t):
+    guest = Guest(t, kernel="vmlinux")
+
+    for name, path in (("VMGENCTR", "VGEN"), ("AMZNC10C", "VCLK"),
+                       ("ACPI0013", "GED_")):
+        got = guest.sh("cat /sys/bus/acpi/devices/%s:00/path" % name)
+        t.point(got == "\\_SB_." + path, name + " is a device", got)
+    lines = guest.sh("grep ACPI:Ged /proc/interrupts").split("\n")
+    pins = [re.search(r"IO-APIC +(\d+)-edge", line) for line in lines]
+    t.point([pin and int(pin.group(1)) for pin in pins] == GENERATION_GSIS,
+            "the event device listens on edge interrupts", "\n".join(lines))
+    t.point(all(int(line.split()[1]) == 0 for line in lines),
+            "which were silent so far", "\n".join(lines))
+    said = guest.sh("dmesg | grep -i acpi")
+    bad = re.findall(r".*(?:error|warning|exception|acpi-ged).*", said, re.I)
+    t.point("DSDT" in said and not bad, "the kernel has no complaint",
+            "\n".join(bad) or said)
     guest.power_off()
 
 

@@ -184,6 +184,7 @@ def dirty_tracking_boots(t):
 
 @test
 def acpi_tables(t):
+    ids = set()
     for cpus, drives in ((1, 0), (2, 1), (32, 3)):
         lines, _ = boot(t, "acpi", vcpu_count=cpus, drives=drives)
         t.point("cpus %d" % cpus in lines, "madt of %d" % cpus, str(lines))
@@ -191,6 +192,8 @@ def acpi_tables(t):
                 str(lines))
         for table in ("FACP", "APIC"):
             t.point("table " + table in lines, table, str(lines))
+        ids.update(line for line in lines if line.startswith("id "))
+    t.point(len(ids) == 3, "each has a generation id of its own", str(ids))
 
 
 @test

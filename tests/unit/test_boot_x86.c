@@ -20,12 +20,11 @@
 static struct gmem *make_memory(void)
 {
 	struct gmem_range ranges[2];
+	const struct gmem_request request = {.ranges = ranges, .count = 1};
 	struct gmem *mem = NULL;
 
 	assert_int_equal(boot_ram_layout(MEM_SIZE, ranges), 1);
-	assert_int_equal(gmem_create(&mem, ranges, 1, GMEM_ANONYMOUS,
-				     GMEM_PAGES_4K, NULL),
-			 0);
+	assert_int_equal(gmem_create(&mem, &request, NULL), 0);
 	return mem;
 }
 
@@ -149,6 +148,28 @@ static void test_elf_with_note_gets_a_start_info(void **state)
 	assert_int_equal(entry.rip, 0x100020);
 	assert_int_equal(get32(mem, 0x6000), 0x336ec578);
 	assert_int_equal(get32(mem, 0x6000 + 12), 0); /* modules */
+	gmem_destroy(mem);
+}
+
+static void test_pages_of_the_generation_are_left_alone(void **state)
+{
+	static const uint64_t pages[] = {MEMMAP_VMGENID, MEMMAP_VMCLOCK};
+	struct image image = make_image(true);
+	struct gmem *mem = make_memory();
+	uint8_t before[PAGE_SIZE_4K], after[PAGE_SIZE_4K];
+	struct boot_entry entry;
+
+	(void)state;
+	memset(before, 0xa5, sizeof(before));
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+		assert_int_equal(
+			gmem_write(mem, pages[i], before, sizeof(before)), 0);
+	assert_int_equal(load(mem, &image, sizeof(image), -1, &entry, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		assert_int_equal(gmem_read(mem, pages[i], after, sizeof(after)),
+				 0);
+		assert_memory_equal(before, after, sizeof(after));
+	}
 	gmem_destroy(mem);
 }
 
@@ -323,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_ram_layout_splits_at_the_gap),
 		cmocka_unit_test(test_elf_without_note_gets_a_zero_page),
 		cmocka_unit_test(test_elf_with_note_gets_a_start_info),
+		cmocka_unit_test(test_pages_of_the_generation_are_left_alone),
 		cmocka_unit_test(test_initrd_lies_at_the_top),
 		cmocka_unit_test(test_bad_initrd_is_refused),
 		cmocka_unit_test(test_bad_elf_files_are_refused),

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -17,12 +18,57 @@ static const struct gmem_range two_ranges[] = {
 
 static struct gmem *make(enum gmem_backing backing)
 {
+	const struct gmem_request request = {
+		.ranges = two_ranges, .count = 2, .backing = backing};
 	struct gmem *mem = NULL;
 
-	assert_int_equal(
-		gmem_create(&mem, two_ranges, 2, backing, GMEM_PAGES_4K, NULL),
-		0);
+	assert_int_equal(gmem_create(&mem, &request, NULL), 0);
 	return mem;
+}
+
+/* A file of @size bytes with "low" at the start and "high" at 4 MiB, which are
+ * the first bytes of the two regions. */
+static int make_file(uint64_t size)
+{
+	char path[] = "/tmp/ember-gmem-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(pwrite(fd, "low", 3, 0), 3);
+	assert_int_equal(pwrite(fd, "high", 4, MIB(4)), 4);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	return fd;
+}
+
+/* Another open file description of @fd. */
+static int reopen(int fd)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static int map_file(struct gmem **ret_mem, int fd, enum gmem_pages pages,
+		    struct error *err)
+{
+	const struct gmem_request request = {
+		.ranges = two_ranges,
+		.count = 2,
+		.backing = GMEM_FILE,
+		.pages = pages,
+		.fd = fd,
+	};
+
+	return gmem_create(ret_mem, &request, err);
+}
+
+static bool lock(int fd, short type)
+{
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+
+	return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
 static void test_create_bad_ranges_are_refused(void **state)
@@ -39,12 +85,12 @@ static void test_create_bad_ranges_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct gmem_request request = {.ranges = cases[i],
+						     .count = 2};
 		struct gmem *mem = NULL;
 		struct error err = {0};
 
-		assert_int_equal(gmem_create(&mem, cases[i], 2, GMEM_ANONYMOUS,
-					     GMEM_PAGES_4K, &err),
-				 -EINVAL);
+		assert_int_equal(gmem_create(&mem, &request, &err), -EINVAL);
 		assert_null(mem);
 	}
 }
@@ -52,13 +98,12 @@ static void test_create_bad_ranges_are_refused(void **state)
 static void test_create_too_large_says_out_of_memory(void **state)
 {
 	const struct gmem_range range = {0, UINT64_C(1) << 60};
+	const struct gmem_request request = {.ranges = &range, .count = 1};
 	struct gmem *mem = NULL;
 	struct error err = {0};
 
 	(void)state;
-	assert_int_equal(gmem_create(&mem, &range, 1, GMEM_ANONYMOUS,
-				     GMEM_PAGES_4K, &err),
-			 -ENOMEM);
+	assert_int_equal(gmem_create(&mem, &request, &err), -ENOMEM);
 	assert_string_equal(err.text, "Cannot create mmap region: Out of "
 				      "memory (os error 12)");
 }
@@ -182,6 +227,141 @@ static void test_every_way_of_writing_marks_dirty(void **state)
 	gmem_destroy(mem);
 }
 
+static void test_file_is_mapped_privately(void **state)
+{
+	int fd = make_file(MIB(6));
+	struct gmem *one = NULL, *other = NULL;
+	char buf[5] = "";
+
+	(void)state;
+	assert_int_equal(map_file(&one, reopen(fd), GMEM_PAGES_4K, NULL), 0);
+	assert_int_equal(
+		map_file(&other, reopen(fd), GMEM_PAGES_TRANSPARENT, NULL), 0);
+	assert_int_equal(gmem_backing(one), GMEM_FILE);
+	assert_int_equal(gmem_read(one, GIB(4), buf, 4), 0);
+	assert_string_equal(buf, "high");
+	assert_int_equal(gmem_write(one, GIB(4), "mine", 4), 0);
+	assert_int_equal(gmem_read(other, GIB(4), buf, 4), 0);
+	assert_string_equal(buf, "high");
+	assert_int_equal(pread(fd, buf, 4, MIB(4)), 4);
+	assert_string_equal(buf, "high");
+	gmem_destroy(one);
+	gmem_destroy(other);
+	close(fd);
+}
+
+static void test_file_too_short_is_refused(void **state)
+{
+	struct gmem *mem = NULL;
+	struct error err = {0};
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(
+		map_file(&mem, make_file(MIB(6) - 1), GMEM_PAGES_4K, &err),
+		-EINVAL);
+	assert_string_equal(err.text, "memory file is 6291455 bytes, the "
+				      "snapshot needs 6291456");
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(map_file(&mem, fds[0], GMEM_PAGES_4K, &err), -EINVAL);
+	assert_string_equal(err.text, "The memory file is not a regular file");
+	assert_int_equal(fcntl(fds[0], F_GETFD), -1); /* taken over */
+	close(fds[1]);
+	assert_int_equal(map_file(&mem, -1, GMEM_PAGES_4K, &err), -EBADF);
+	assert_null(mem);
+}
+
+static void test_file_is_locked_while_it_is_mapped(void **state)
+{
+	int fd = make_file(MIB(6));
+	struct gmem *mem = NULL;
+	struct error err = {0};
+
+	(void)state;
+	assert_true(lock(fd, F_WRLCK));
+	assert_int_equal(map_file(&mem, reopen(fd), GMEM_PAGES_4K, &err),
+			 -EBUSY);
+	assert_true(lock(fd, F_UNLCK));
+	assert_int_equal(map_file(&mem, reopen(fd), GMEM_PAGES_4K, &err), 0);
+	assert_false(lock(fd, F_WRLCK));
+	assert_true(lock(fd, F_RDLCK));
+	gmem_destroy(mem);
+	assert_true(lock(fd, F_WRLCK));
+	close(fd);
+}
+
+/* Needs three 2 MiB pages, which most machines do not have. */
+static void test_file_is_copied_into_huge_pages(void **state)
+{
+	int fd = make_file(MIB(6));
+	struct gmem *mem = NULL;
+	struct error err = {0};
+	char buf[5] = "";
+	int ret = map_file(&mem, reopen(fd), GMEM_PAGES_2M, &err);
+
+	(void)state;
+	if (ret) {
+		assert_int_equal(ret, -ENOMEM);
+		close(fd);
+		skip();
+	}
+	assert_int_equal(gmem_backing(mem), GMEM_ANONYMOUS);
+	assert_true(lock(fd, F_WRLCK));
+	assert_int_equal(gmem_read(mem, GIB(4), buf, 4), 0);
+	assert_string_equal(buf, "high");
+	gmem_destroy(mem);
+	close(fd);
+}
+
+static bool resident(const uint8_t *hva)
+{
+	unsigned char vec;
+	uintptr_t page = ALIGN_DOWN((uintptr_t)hva, PAGE_SIZE_4K);
+
+	assert_int_equal(mincore((void *)page, 1, &vec), 0);
+	return vec & 1;
+}
+
+static void test_populate_makes_pages_present(void **state)
+{
+	struct gmem *mem = make(GMEM_ANONYMOUS);
+	const struct gmem_region *high = gmem_region(mem, 1);
+
+	(void)state;
+	assert_int_equal(gmem_track_dirty(mem), 0);
+	assert_int_equal(gmem_populate(mem, GIB(4) + 0x1fff, 2, true), 0);
+	assert_true(resident(high->hva + 0x1000));
+	assert_true(resident(high->hva + 0x2000));
+	assert_false(resident(high->hva + 0x3000));
+	assert_false(gmem_page_dirty(mem, GIB(4) + 0x1000));
+	assert_int_equal(gmem_populate(mem, GIB(4) + 0x3000, 1, false), 0);
+	assert_true(resident(high->hva + 0x3000));
+	assert_int_equal(gmem_populate(mem, MIB(4) - 1, 2, true), -EFAULT);
+	gmem_destroy(mem);
+}
+
+static void test_dirty_marks_move_and_come_back(void **state)
+{
+	struct gmem *mem = make(GMEM_ANONYMOUS);
+	uint64_t bits[MIB(6) / 4096 / 64] = {0};
+
+	(void)state;
+	gmem_take_dirty(mem, bits); /* nothing is tracked yet */
+	assert_int_equal(gmem_track_dirty(mem), 0);
+	gmem_mark_dirty(mem, 0x1000, 1);
+	gmem_mark_dirty(mem, GIB(4), 1);
+	bits[0] = BIT(5);
+	gmem_take_dirty(mem, bits);
+	assert_int_equal(bits[0], BIT(5) | BIT(1));
+	assert_int_equal(bits[MIB(4) / 4096 / 64], BIT(0));
+	assert_false(gmem_page_dirty(mem, 0x1000));
+	gmem_return_dirty(mem, bits);
+	assert_true(gmem_page_dirty(mem, 0x1000));
+	assert_true(gmem_page_dirty(mem, 0x5000));
+	assert_true(gmem_page_dirty(mem, GIB(4)));
+	gmem_destroy(mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +373,12 @@ int main(void)
 		cmocka_unit_test(test_regions_are_aligned_for_huge_pages),
 		cmocka_unit_test(test_read_file_needs_all_bytes),
 		cmocka_unit_test(test_every_way_of_writing_marks_dirty),
+		cmocka_unit_test(test_file_is_mapped_privately),
+		cmocka_unit_test(test_file_too_short_is_refused),
+		cmocka_unit_test(test_file_is_locked_while_it_is_mapped),
+		cmocka_unit_test(test_file_is_copied_into_huge_pages),
+		cmocka_unit_test(test_populate_makes_pages_present),
+		cmocka_unit_test(test_dirty_marks_move_and_come_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

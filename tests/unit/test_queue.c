@@ -262,6 +262,32 @@ static void test_kicks_with_event_idx_name_the_next_request(void **state)
 	assert_int_equal(ring_device_flags(&f->ring), 0);
 }
 
+/* The driver kicks when it passes avail_event: that must not be behind. */
+static void test_kick_at_next_is_past_what_waits(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint16_t i = 0; i < 5; i++)
+		ring_publish(&f->ring, 0);
+	queue_kicks_disable(&f->queue);
+	assert_int_equal(queue_kick_at_next(&f->queue), 5);
+	assert_int_equal(ring_device_flags(&f->ring), 0);
+	activate(f, true);
+	assert_int_equal(queue_kick_at_next(&f->queue), 5);
+	assert_int_equal(ring_avail_event(&f->ring), 5);
+	assert_int_equal(queue_driver_index(&f->queue), 5);
+}
+
+static void test_adopt_used_goes_on_where_the_ring_ends(void **state)
+{
+	struct fixture *f = *state;
+
+	push_one(f);
+	f->queue.next_used = 77; /* somebody else kept count */
+	queue_adopt_used(&f->queue);
+	assert_int_equal(f->queue.next_used, 1);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -276,6 +302,8 @@ int main(void)
 		CASE(test_interrupt_follows_used_event),
 		CASE(test_kicks_are_turned_off_and_on),
 		CASE(test_kicks_with_event_idx_name_the_next_request),
+		CASE(test_kick_at_next_is_past_what_waits),
+		CASE(test_adopt_used_goes_on_where_the_ring_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot/state.h"
 #include "vmm/ratelimit.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -206,6 +208,99 @@ static void test_a_clock_that_stands_gives_nothing(void **state)
 	assert_false(ratelimit_ready(&limiter, 0));
 }
 
+/* Saves at @then and loads at @now, on another clock. */
+static int move(struct rate_limiter *to, const struct rate_limiter *from,
+		uint64_t then, uint64_t now)
+{
+	struct state_writer writer;
+	struct state_reader reader;
+	int ret;
+
+	state_writer_init(&writer);
+	reader.left = writer.len;
+	ratelimit_save(from, &writer, then);
+	assert_false(writer.failed);
+	reader = (struct state_reader){
+		.at = writer.bytes + reader.left,
+		.left = writer.len - reader.left,
+	};
+	ret = ratelimit_load(to, &reader, now, NULL);
+	assert_int_equal(state_reader_end(&reader, NULL), 0);
+	state_writer_release(&writer);
+	return ret;
+}
+
+/* Wherever the other clock stands, even close to its beginning. */
+static void test_tokens_and_debts_move_to_another_clock(void **state)
+{
+	static const uint64_t clocks[] = {0, 5, START, START + 9 * SECOND,
+					  UINT64_MAX / 2};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(clocks); i++) {
+		struct rate_limiter limiter = bytes_only(1000, 50, 1000);
+		struct rate_limiter moved = {0};
+		uint64_t now = clocks[i];
+
+		/* half of the burst, then 300 tokens after 100 ms */
+		ratelimit_charge(&limiter, 50 + 1000, 1, START);
+		assert_int_equal(move(&moved, &limiter, START + 300 * MS, now),
+				 0);
+		assert_true(ratelimit_ready(&moved, now));
+		assert_int_equal(moved.bytes.budget, 300);
+		assert_int_equal(moved.bytes.burst, 0);
+		/* a debt of a second */
+		ratelimit_charge(&limiter, 1300, 1, START + 300 * MS);
+		assert_int_equal(move(&moved, &limiter, START + 300 * MS, now),
+				 0);
+		assert_false(ratelimit_ready(&moved, now + SECOND));
+		assert_true(ratelimit_ready(&moved, now + SECOND + MS));
+	}
+}
+
+static void test_burst_and_absence_of_limits_move(void **state)
+{
+	struct rate_limiter limiter = bytes_only(1000, 50, 1000);
+	struct rate_limiter moved = {0};
+
+	(void)state;
+	ratelimit_charge(&limiter, 20, 1, START);
+	assert_int_equal(move(&moved, &limiter, START + 5, 7), 0);
+	assert_int_equal(moved.bytes.burst, 30);
+	assert_int_equal(moved.bytes.budget, 1000);
+	assert_int_equal(moved.ops.size, 0);
+	limiter = (struct rate_limiter){0};
+	assert_int_equal(move(&moved, &limiter, START, 7), 0);
+	assert_false(ratelimit_enabled(&moved));
+}
+
+static void test_impossible_limiters_are_refused(void **state)
+{
+	/* size, refill time, burst, budget, elapsed, debt */
+	static const uint64_t cases[][6] = {
+		{10, 0, 0, 0, 0, 0},	 {10, 100, 0, 11, 0, 0},
+		{10, 100, 0, 0, 101, 0}, {10, 100, 0, 0, 1, 1},
+		{0, 100, 0, 0, 0, 0},	 {0, 0, 1, 0, 0, 0},
+		{0, 0, 0, 1, 0, 0},	 {0, 0, 0, 0, 0, 1},
+	};
+	struct rate_limiter limiter = bytes_only(7, 0, 1000);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t words[12] = {0};
+		struct state_reader reader = {.at = (const uint8_t *)words,
+					      .left = sizeof(words)};
+		struct error err = {0};
+
+		for (size_t k = 0; k < 6; k++)
+			words[i % 2 * 6 + k] = htole64(cases[i][k]);
+		assert_int_equal(ratelimit_load(&limiter, &reader, START, &err),
+				 -EINVAL);
+		assert_true(err.text[0]);
+		assert_int_equal(limiter.bytes.size, 7);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +314,9 @@ int main(void)
 		cmocka_unit_test(test_update_leaves_absent_buckets),
 		cmocka_unit_test(test_extreme_figures_do_not_overflow),
 		cmocka_unit_test(test_a_clock_that_stands_gives_nothing),
+		cmocka_unit_test(test_tokens_and_debts_move_to_another_clock),
+		cmocka_unit_test(test_burst_and_absence_of_limits_move),
+		cmocka_unit_test(test_impossible_limiters_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

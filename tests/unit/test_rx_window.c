@@ -253,6 +253,30 @@ static void test_written_pages_are_marked_dirty(void **state)
 	assert_false(gmem_page_dirty(f->ring.mem, BUFFER(1) + 0x2000));
 }
 
+static void test_unpop_takes_in_the_same_again(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t id, len;
+
+	for (uint16_t i = 0; i < 4; i++)
+		post(f, i, 100);
+	assert_int_equal(rx_window_fill(&f->window, 350), 0);
+	assert_int_equal(f->window.count, 4);
+	rx_window_return(&f->window, 100);
+	assert_true(rx_window_publish(&f->window));
+	rx_window_unpop(&f->window);
+	assert_int_equal(queue_pending(&f->queue), 3);
+	assert_int_equal(f->window.bytes, 0);
+	assert_int_equal(rx_window_fill(&f->window, 150), 0);
+	rx_window_return(&f->window, 100);
+	assert_true(rx_window_publish(&f->window));
+	for (uint16_t i = 0; i < 2; i++) {
+		assert_true(ring_take(&f->ring, &id, &len));
+		assert_int_equal(id, i);
+	}
+	assert_false(ring_take(&f->ring, &id, &len));
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -266,6 +290,7 @@ int main(void)
 		CASE(test_full_when_all_is_popped),
 		CASE(test_broken_ring_is_reported),
 		CASE(test_written_pages_are_marked_dirty),
+		CASE(test_unpop_takes_in_the_same_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

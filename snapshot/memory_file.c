@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * Two sets of pages are made: `ours`, whose bytes are read from the mapping,
+ * and `others`, which are wanted too, but are nowhere in our page tables: they
+ * come from the file below, or are zero. Runs of a set are contiguous in the
+ * file, and in memory within a region, so that a run is one write.
+ *
+ * A microVM holds a shared lock on the memory file it maps (gmem_create). Who
+ * writes in place takes an exclusive one. If the file is the very one we map,
+ * our own lock has to go for it; the order in lock_exclusive makes sure that
+ * there is one on the file at any time.
+ */
+#include "snapshot/memory_file.h"
+#include "snapshot/new_file.h"
+#include "snapshot/page_set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#define WHAT "memory backing file"
+
+/* Private runs shorter than that are copied along and written over: cheaper
+ * than two copies around them. */
+#define COPY_AROUND_PAGES 256
+
+/* Fewer zeros are cheaper to write than to punch out. */
+#define PUNCH_MIN KIB(64)
+
+#define COPY_BUFFER KIB(256)
+#define ZERO_PIECES 64
+
+enum zero_pages {
+	ZEROS_ARE_THERE, /* a new file: leave the hole */
+	ZEROS_PUNCHED,	 /* over older bytes */
+	ZEROS_WRITTEN,	 /* a diff: they must be data */
+};
+
+struct image {
+	struct gmem *mem;
+	int fd;
+	int base;	  /* the memory file below; -1: none, or @fd itself */
+	bool is_own_base; /* @fd is the file that the microVM runs on */
+	enum zero_pages zeros;
+	uint64_t *ours, *others;
+	struct memory_file_stats stats;
+};
+
+typedef int run_fn(struct image *image, uint64_t off, uint64_t len);
+
+static void count(struct image *image, uint64_t bytes)
+{
+	image->stats.bytes_written += bytes;
+	image->stats.pages_written = image->stats.bytes_written / PAGE_SIZE_4K;
+}
+
+/* ------------------------------------------------------------ into the file */
+
+static int put_bytes(struct image *image, const uint8_t *from, uint64_t off,
+		     uint64_t len)
+{
+	count(image, len);
+	while (len > 0) {
+		ssize_t n = pwrite(image->fd, from, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		from += n;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int put_zeros(struct image *image, uint64_t off, uint64_t len)
+{
+	uint8_t zeros[PAGE_SIZE_4K] = {0};
+	struct iovec iov[ZERO_PIECES];
+
+	for (size_t i = 0; i < ARRAY_SIZE(iov); i++)
+		iov[i] = (struct iovec){zeros, sizeof(zeros)};
+	count(image, len);
+	while (len > 0) {
+		/* A short write may have left less than a page. */
+		size_t pieces = MIN(len / sizeof(zeros), ZERO_PIECES);
+		ssize_t n = pieces ? pwritev(image->fd, iov, (int)pieces,
+					     (off_t)off)
+				   : pwrite(image->fd, zeros, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int clear(struct image *image, uint64_t off, uint64_t len)
+{
+	off_t data;
+
+	if (image->zeros == ZEROS_ARE_THERE)
+		return 0;
+	if (image->zeros == ZEROS_WRITTEN)
+		return put_zeros(image, off, len);
+	data = lseek(image->fd, (off_t)off, SEEK_DATA);
+	if ((data < 0 && errno == ENXIO) || data >= (off_t)(off + len))
+		return 0;
+	if (len >= PUNCH_MIN &&
+	    !fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (off_t)off, (off_t)len))
+		return 0;
+	return put_zeros(image, off, len);
+}
+
+static int copy_through(struct image *image, uint8_t *buffer, uint64_t off,
+			uint64_t len)
+{
+	while (len > 0) {
+		ssize_t n = pread(image->base, buffer, MIN(len, COPY_BUFFER),
+				  (off_t)off);
+		int ret;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENODATA;
+		ret = put_bytes(image, buffer, off, (uint64_t)n);
+		if (ret)
+			return ret;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int copy_by_hand(struct image *image, uint64_t off, uint64_t len)
+{
+	uint8_t *buffer = malloc(COPY_BUFFER);
+	int ret = buffer ? copy_through(image, buffer, off, len) : -ENOMEM;
+
+	free(buffer);
+	return ret;
+}
+
+/* A reflink where the file system can, a copy in the kernel where it cannot,
+ * and by hand from one file system to another. */
+static int copy_from_base(struct image *image, uint64_t off, uint64_t len)
+{
+	loff_t from = (loff_t)off, to = (loff_t)off;
+	const loff_t end = (loff_t)(off + len);
+
+	while (to < end) {
+		ssize_t n = copy_file_range(image->base, &from, image->fd, &to,
+					    (size_t)(end - to), 0);
+
+		if (n > 0)
+			count(image, (uint64_t)n);
+		else if (n == 0 || errno != EINTR)
+			return copy_by_hand(image, (uint64_t)to,
+					    (uint64_t)(end - to));
+	}
+	return 0;
+}
+
+/* The same, but holes stay holes. */
+static int copy_data(struct image *image, uint64_t off, uint64_t len)
+{
+	const off_t end = (off_t)(off + len);
+	off_t data = len ? lseek(image->base, (off_t)off, SEEK_DATA) : end;
+
+	while (data >= 0 && data < end) {
+		off_t hole = lseek(image->base, data, SEEK_HOLE);
+		int ret;
+
+		if (hole < 0)
+			return -errno;
+		hole = MIN(hole, end);
+		ret = copy_from_base(image, (uint64_t)data,
+				     (uint64_t)(hole - data));
+		if (ret)
+			return ret;
+		data = lseek(image->base, hole, SEEK_DATA);
+	}
+	return data < 0 && errno != ENXIO ? -errno : 0;
+}
+
+/* ------------------------------------------------------------------- pages */
+
+static bool is_zero(const uint8_t *page)
+{
+	uint64_t first;
+
+	memcpy(&first, page, sizeof(first));
+	return first == 0 && memcmp(page, page + 8, PAGE_SIZE_4K - 8) == 0;
+}
+
+/* Bytes of the pages at @bytes that are all zero, or all are not. */
+static uint64_t same_kind(const uint8_t *bytes, uint64_t len, bool zero)
+{
+	uint64_t n = PAGE_SIZE_4K;
+
+	while (n < len && is_zero(bytes + n) == zero)
+		n += PAGE_SIZE_4K;
+	return n;
+}
+
+/* What stands at @off of the file: at least one byte, within one region. */
+static const uint8_t *bytes_at(const struct gmem *mem, uint64_t off,
+			       uint64_t *ret_len)
+{
+	size_t i = 0;
+	const struct gmem_region *region = gmem_region(mem, 0);
+
+	while (off - region->fd_off >= region->len)
+		region = gmem_region(mem, ++i);
+	*ret_len = region->len - (off - region->fd_off);
+	return region->hva + (off - region->fd_off);
+}
+
+static int put_piece(struct image *image, const uint8_t *from, uint64_t off,
+		     uint64_t len)
+{
+	if (image->zeros == ZEROS_WRITTEN)
+		return put_bytes(image, from, off, len);
+	while (len > 0) {
+		bool zero = is_zero(from);
+		uint64_t n = same_kind(from, len, zero);
+		int ret = zero ? clear(image, off, n)
+			       : put_bytes(image, from, off, n);
+
+		if (ret)
+			return ret;
+		from += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int put_ours(struct image *image, uint64_t off, uint64_t len)
+{
+	while (len > 0) {
+		uint64_t n;
+		const uint8_t *from = bytes_at(image->mem, off, &n);
+		int ret;
+
+		n = MIN(n, len);
+		ret = put_piece(image, from, off, n);
+		if (ret)
+			return ret;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int put_others(struct image *image, uint64_t off, uint64_t len)
+{
+	if (image->is_own_base)
+		return 0;
+	return image->base >= 0 ? copy_from_base(image, off, len)
+				: clear(image, off, len);
+}
+
+static int for_each_run(struct image *image, const uint64_t *set, run_fn *fn)
+{
+	const uint64_t pages = page_set_pages(image->mem);
+	uint64_t first = 0, n;
+
+	for (; page_set_next(set, pages, &first, &n); first += n) {
+		int ret = fn(image, first * PAGE_SIZE_4K, n * PAGE_SIZE_4K);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* All of the base but where a long run of our own pages will stand. */
+static int copy_base(struct image *image)
+{
+	const uint64_t pages = page_set_pages(image->mem);
+	uint64_t done = 0, first = 0, n;
+
+	for (; page_set_next(image->ours, pages, &first, &n); first += n) {
+		int ret;
+
+		if (n < COPY_AROUND_PAGES)
+			continue;
+		ret = copy_data(image, done * PAGE_SIZE_4K,
+				(first - done) * PAGE_SIZE_4K);
+		if (ret)
+			return ret;
+		done = first + n;
+	}
+	return copy_data(image, done * PAGE_SIZE_4K,
+			 (pages - done) * PAGE_SIZE_4K);
+}
+
+/* -------------------------------------------------------------- which ones */
+
+static void split_dirty(struct image *image, const uint64_t *dirty)
+{
+	bool all_ours = gmem_backing(image->mem) == GMEM_UFFD;
+
+	for (size_t i = 0; i < page_set_words(image->mem); i++) {
+		uint64_t ours = all_ours ? dirty[i] : image->ours[i] & dirty[i];
+
+		image->ours[i] = ours;
+		image->others[i] = dirty[i] & ~ours;
+	}
+}
+
+static int scan(struct image *image, const struct memory_file_request *request)
+{
+	size_t size = page_set_words(image->mem) * sizeof(*image->ours);
+	const uint64_t *dirty =
+		request->kind == MEMORY_DIFF ? request->dirty : NULL;
+	bool missing_is_unknown = gmem_backing(image->mem) == GMEM_UFFD;
+	int ret = 0;
+
+	image->ours = page_set_create(image->mem);
+	image->others = page_set_create(image->mem);
+	if (!image->ours || !image->others)
+		return -ENOMEM;
+	if (missing_is_unknown && request->kind == MEMORY_FULL)
+		memset(image->ours, 0xff, size);
+	else if (!missing_is_unknown || !dirty)
+		ret = page_set_scan(image->mem, dirty, image->ours, NULL);
+	if (!ret && dirty)
+		split_dirty(image, dirty);
+	return ret;
+}
+
+/* ----------------------------------------------------------------- in place */
+
+/* False only if somebody else's lock is in the way. */
+static bool lock(int fd, short type)
+{
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+
+	return !fcntl(fd, F_OFD_SETLK, &lock) ||
+	       (errno != EAGAIN && errno != EACCES);
+}
+
+/* @own: our mapping's descriptor of the same file, which has a shared lock. */
+static bool lock_exclusive(int fd, int own)
+{
+	if (own < 0)
+		return lock(fd, F_WRLCK);
+	if (!lock(fd, F_RDLCK))
+		return false;
+	lock(own, F_UNLCK);
+	if (lock(fd, F_WRLCK))
+		return true;
+	lock(own, F_RDLCK);
+	return false;
+}
+
+static void unlock(int fd, int own)
+{
+	if (own < 0)
+		return; /* closing does it */
+	lock(fd, F_RDLCK);
+	lock(own, F_RDLCK);
+}
+
+/* The file at @path if a diff belongs into it; -ENOENT: a new one is to be
+ * made. */
+static int open_in_place(const char *path, uint64_t size, struct stat *ret_st)
+{
+	AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, ret_st))
+		return -errno;
+	if (!S_ISREG(ret_st->st_mode) || (uint64_t)ret_st->st_size != size)
+		return -ENOENT;
+	return take_fd(&fd);
+}
+
+static bool is_mapped(const struct image *image, const struct stat *st)
+{
+	struct stat base;
+
+	return image->base >= 0 && !fstat(image->base, &base) &&
+	       base.st_dev == st->st_dev && base.st_ino == st->st_ino;
+}
+
+static int put_all(struct image *image)
+{
+	int ret = for_each_run(image, image->ours, put_ours);
+
+	return ret ? ret : for_each_run(image, image->others, put_others);
+}
+
+static uint64_t us_since(uint64_t start)
+{
+	return (monotonic_ns() - start) / 1000;
+}
+
+static int merge_locked(struct image *image, bool sync, struct error *err)
+{
+	uint64_t start = monotonic_ns();
+	int ret;
+
+	image->zeros = ZEROS_WRITTEN;
+	ret = put_all(image);
+	image->stats.us_write = us_since(start);
+	if (ret)
+		return new_file_error(WHAT, "write", -ret, err);
+	start = monotonic_ns();
+	if (sync && fdatasync(image->fd))
+		return new_file_error(WHAT, "sync", errno, err);
+	image->stats.us_sync = us_since(start);
+	return 0;
+}
+
+static int merge(struct image *image, const struct stat *st,
+		 const struct memory_file_request *request, struct error *err)
+{
+	int own, ret;
+
+	image->is_own_base = is_mapped(image, st);
+	own = image->is_own_base ? image->base : -1;
+	if (st->st_nlink > 1)
+		return error_set(err, EBUSY,
+				 "The diff would change a file with %ju names, "
+				 "%s; remove the others or write it elsewhere",
+				 (uintmax_t)st->st_nlink, request->path);
+	if (!lock_exclusive(image->fd, own))
+		return error_set(err, EBUSY,
+				 "The diff would change %s, which another "
+				 "microVM has mapped; write it elsewhere",
+				 request->path);
+	ret = merge_locked(image, request->sync, err);
+	unlock(image->fd, own);
+	return ret;
+}
+
+/* --------------------------------------------------------------- a new file */
+
+static int fill(struct image *image, enum memory_kind kind)
+{
+	int ret = 0;
+
+	if (ftruncate(image->fd, (off_t)gmem_size(image->mem)))
+		return -errno;
+	if (kind == MEMORY_DIFF)
+		image->zeros = ZEROS_WRITTEN;
+	else if (image->base < 0)
+		image->zeros = ZEROS_ARE_THERE;
+	else
+		image->zeros = ZEROS_PUNCHED;
+	if (kind == MEMORY_FULL && image->base >= 0)
+		ret = copy_base(image);
+	return ret ? ret : put_all(image);
+}
+
+static int replace(struct image *image,
+		   const struct memory_file_request *request, struct error *err)
+{
+	uint64_t start = monotonic_ns();
+	struct new_file file;
+	int ret = new_file_open(&file, request->path, WHAT, err);
+
+	if (!ret) {
+		image->fd = file.fd;
+		ret = fill(image, request->kind);
+		if (ret)
+			new_file_error(WHAT, "write", -ret, err);
+	}
+	image->stats.us_write = us_since(start);
+	start = monotonic_ns();
+	if (!ret)
+		ret = new_file_commit(&file, request->sync, err);
+	image->stats.us_sync = us_since(start);
+	new_file_release(&file);
+	return ret;
+}
+
+static int write_image(struct image *image,
+		       const struct memory_file_request *request,
+		       struct error *err)
+{
+	AUTO_CLOSE int fd = -1;
+	uint64_t start = monotonic_ns();
+	int ret = scan(image, request);
+	struct stat st = {0};
+
+	if (ret)
+		return new_file_error("guest memory", "scan", -ret, err);
+	image->stats.us_scan = us_since(start);
+	if (request->kind == MEMORY_FULL)
+		return replace(image, request, err);
+	ret = open_in_place(request->path, gmem_size(image->mem), &st);
+	if (ret == -ENOENT)
+		return replace(image, request, err);
+	if (ret < 0)
+		return new_file_error(WHAT, "open", -ret, err);
+	fd = ret;
+	image->fd = fd;
+	return merge(image, &st, request, err);
+}
+
+int memory_file_write(struct gmem *mem,
+		      const struct memory_file_request *request,
+		      struct memory_file_stats *ret_stats, struct error *err)
+{
+	struct image image = {.mem = mem, .fd = -1, .base = -1};
+	int ret;
+
+	if (gmem_backing(mem) == GMEM_FILE)
+		image.base = gmem_region(mem, 0)->fd;
+	ret = write_image(&image, request, err);
+	free(image.ours);
+	free(image.others);
+	if (!ret)
+		*ret_stats = image.stats;
+	return ret;
+}

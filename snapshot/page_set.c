@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation.
+ *
+ * The kernel tells about our own page tables in /proc/self/pagemap, a word per
+ * page (admin-guide/mm/pagemap.rst): 63 present, 62 in swap, 61 a file's page
+ * or shared. A private copy of a file's page is not a file's page any more.
+ * Of a memfd the file itself is asked where it has data, because others may
+ * have written to it. In a jail there may be no /proc: then mincore tells which
+ * anonymous pages exist, as long as there is no swap for them to be in.
+ */
+#include "snapshot/page_set.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+
+#define ENTRY_PRESENT BIT(63)
+#define ENTRY_SWAPPED BIT(62)
+#define ENTRY_OF_FILE BIT(61)
+
+#define PAGES_PER_READ 8192 /* 64 KiB of pagemap, 32 MiB of the guest */
+#define PAGES_PER_LOOK 256  /* where only some pages matter */
+
+uint64_t page_set_pages(const struct gmem *mem)
+{
+	return gmem_size(mem) / PAGE_SIZE_4K;
+}
+
+size_t page_set_words(const struct gmem *mem)
+{
+	return (size_t)(page_set_pages(mem) + 63) / 64;
+}
+
+uint64_t *page_set_create(const struct gmem *mem)
+{
+	return calloc(page_set_words(mem), sizeof(uint64_t));
+}
+
+/* The first page at or after @page whose bit is @wanted; @pages if none. */
+static uint64_t find(const uint64_t *set, uint64_t pages, uint64_t page,
+		     bool wanted)
+{
+	const uint64_t flip = wanted ? 0 : UINT64_MAX;
+
+	while (page < pages) {
+		uint64_t word = (set[page / 64] ^ flip) >> page % 64;
+
+		if (word)
+			return MIN(page + (uint64_t)__builtin_ctzll(word),
+				   pages);
+		page = ALIGN_DOWN(page, 64) + 64;
+	}
+	return pages;
+}
+
+bool page_set_next(const uint64_t *set, uint64_t pages, uint64_t *first,
+		   uint64_t *ret_count)
+{
+	uint64_t start = find(set, pages, *first, true);
+
+	if (start >= pages)
+		return false;
+	*first = start;
+	*ret_count = find(set, pages, start, false) - start;
+	return true;
+}
+
+static void add(uint64_t *set, uint64_t page)
+{
+	set[page / 64] |= BIT(page % 64);
+}
+
+static void add_range(uint64_t *set, uint64_t first, uint64_t end)
+{
+	for (uint64_t page = first; page < end; page++)
+		if (page % 64 == 0 && end - page >= 64) {
+			set[page / 64] = UINT64_MAX;
+			page += 63;
+		} else {
+			add(set, page);
+		}
+}
+
+static void sort_entries(const uint64_t *entries, size_t count, uint64_t first,
+			 uint64_t *own, uint64_t *shared)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t entry = entries[i];
+
+		if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)))
+			continue;
+		if (!(entry & ENTRY_OF_FILE))
+			add(own, first + i);
+		else if (shared)
+			add(shared, first + i);
+	}
+}
+
+struct scan {
+	int pagemap;
+	uint64_t *buffer;
+	const uint64_t *only;
+	uint64_t *own, *shared;
+};
+
+/* The pages from *@page on that are to be looked at next: all, or those around
+ * the next that matters. Zero: there are no more below @end. */
+static uint64_t next_chunk(const struct scan *scan, uint64_t *page,
+			   uint64_t end)
+{
+	uint64_t chunk = PAGES_PER_READ;
+
+	if (scan->only) {
+		*page = find(scan->only, end, *page, true);
+		chunk = PAGES_PER_LOOK;
+	}
+	return MIN(end - *page, chunk);
+}
+
+static int scan_region(const struct scan *scan,
+		       const struct gmem_region *region)
+{
+	const uint64_t first = region->fd_off / PAGE_SIZE_4K;
+	const uint64_t end = first + region->len / PAGE_SIZE_4K;
+	const uint64_t entry = (uintptr_t)region->hva / PAGE_SIZE_4K - first;
+	uint64_t page = first, want;
+
+	while ((want = next_chunk(scan, &page, end)) > 0) {
+		ssize_t n = pread(scan->pagemap, scan->buffer, want * 8,
+				  (off_t)(entry + page) * 8);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 8)
+			return n < 0 ? -errno : -EIO;
+		sort_entries(scan->buffer, (size_t)n / 8, page, scan->own,
+			     scan->shared);
+		page += (uint64_t)n / 8;
+	}
+	return 0;
+}
+
+static int scan_pagemap(const struct gmem *mem, struct scan *scan)
+{
+	int ret = 0;
+
+	scan->buffer = malloc(PAGES_PER_READ * 8);
+	if (!scan->buffer)
+		return -ENOMEM;
+	for (size_t i = 0; !ret && i < gmem_region_count(mem); i++)
+		ret = scan_region(scan, gmem_region(mem, i));
+	free(take_ptr(scan->buffer));
+	return ret;
+}
+
+static int scan_memfd(const struct gmem *mem, uint64_t *own)
+{
+	off_t end = (off_t)gmem_size(mem);
+	int fd = gmem_region(mem, 0)->fd;
+	off_t off = lseek(fd, 0, SEEK_DATA);
+
+	while (off >= 0 && off < end) {
+		off_t hole = lseek(fd, off, SEEK_HOLE);
+
+		if (hole < 0)
+			return -errno;
+		add_range(own, (uint64_t)off / PAGE_SIZE_4K,
+			  ALIGN_UP((uint64_t)hole, PAGE_SIZE_4K) /
+				  PAGE_SIZE_4K);
+		off = lseek(fd, hole, SEEK_DATA);
+	}
+	return off < 0 && errno != ENXIO ? -errno : 0;
+}
+
+static bool swap_is_possible(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) || info.totalswap > 0;
+}
+
+static int scan_mincore(const struct gmem *mem, uint64_t *own)
+{
+	unsigned char resident[PAGES_PER_READ / 8];
+
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+		uint64_t first = region->fd_off / PAGE_SIZE_4K;
+		uint64_t pages = region->len / PAGE_SIZE_4K;
+
+		for (uint64_t done = 0; done < pages;) {
+			uint64_t n = MIN(pages - done, sizeof(resident));
+
+			if (mincore(region->hva + done * PAGE_SIZE_4K,
+				    n * PAGE_SIZE_4K, resident))
+				return -errno;
+			for (uint64_t page = 0; page < n; page++)
+				if (resident[page] & 1)
+					add(own, first + done + page);
+			done += n;
+		}
+	}
+	return 0;
+}
+
+int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
+		  uint64_t *shared)
+{
+	struct scan scan = {.only = only, .own = own, .shared = shared};
+	AUTO_CLOSE int pagemap = -1;
+
+	memset(own, 0, page_set_words(mem) * 8);
+	if (shared)
+		memset(shared, 0, page_set_words(mem) * 8);
+	if (gmem_backing(mem) == GMEM_MEMFD)
+		return scan_memfd(mem, own);
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	scan.pagemap = pagemap;
+	if (pagemap >= 0)
+		return scan_pagemap(mem, &scan);
+	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
+		return scan_mincore(mem, own);
+	add_range(own, 0, page_set_pages(mem));
+	return 0;
+}

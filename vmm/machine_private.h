@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of a machine, for the files that put it together:
+ *
+ *   machine.c           from its configuration, with a kernel
+ *   machine_snapshot.c  into a snapshot, and out of it
+ *
+ * Thread: loop.
+ */
+#ifndef EMBER_MACHINE_PRIVATE_H
+#define EMBER_MACHINE_PRIVATE_H
+
+#include "virtio/mmio.h"
+#include "vmm/acpi_power.h"
+#include "vmm/boot_timer.h"
+#include "vmm/i8042.h"
+#include "vmm/kvm.h"
+#include "vmm/machine.h"
+#include "vmm/serial.h"
+#include "vmm/vcpu.h"
+#include "vmm/vmclock.h"
+#include "vmm/vmgenid.h"
+
+struct working_set;
+
+#define MACHINE_DEVICES_MAX (IRQ_GSI_LAST_DEVICE - IRQ_GSI_FIRST_DEVICE + 1)
+
+struct machine {
+	struct kvm kvm;
+	struct gmem *mem;
+	struct bus pio, mmio;
+	struct irq_pool gsis;
+	struct loop *loop;
+	struct machine_events events;
+	struct vcpu_metrics *vcpu_metrics;
+
+	struct serial *serial;
+	struct i8042 *i8042;
+	struct irq_line serial_irq, i8042_irq;
+	struct acpi_power power;
+	struct boot_timer boot_timer;
+	struct vmgenid vmgenid;
+	struct vmclock vmclock;
+
+	struct virtio_mmio *virtio[MACHINE_DEVICES_MAX];
+	size_t virtio_count;
+
+	struct vcpu_machine vcpu_machine;
+	struct vcpu *vcpus[CONFIG_VCPUS_MAX];
+	size_t vcpu_count;
+
+	bool tracks_dirty;
+	bool rekick; /* kicks and interrupts may have been lost: before it goes
+			on */
+	int uffd, uffd_socket; /* held for a page-fault handler; -1: none */
+	struct working_set *working_set; /* being brought in by a thread */
+	pthread_t prefetcher;
+};
+
+/* ------------------------------------------------------- from machine.c */
+
+/* Before anything else of @machine is used. */
+void machine_init(struct machine *machine,
+		  const struct machine_request *request);
+
+/* Creates guest memory as @memory says, whose ranges and pages are filled in,
+ * and registers it with KVM. */
+int machine_map_memory(struct machine *machine,
+		       const struct machine_request *request,
+		       struct gmem_request *memory,
+		       struct error *err) must_check;
+int machine_build_vcpus(struct machine *machine,
+			const struct machine_request *request,
+			struct error *err) must_check;
+int machine_build_devices(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err) must_check;
+
+/* Tells guests with kvmclock that they were stopped. */
+void machine_mark_clock_stopped(struct machine *machine);
+
+/* ---------------------------------------------- from machine_snapshot.c */
+
+/* Ends what a restore left running. */
+void machine_end_restore(struct machine *machine);
+
+#endif

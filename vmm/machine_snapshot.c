@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine into a snapshot and out of it again.
+ *
+ * Saving: devices first, since finishing what they have in flight may change
+ * guest memory and the interrupt controllers, then vCPUs and KVM.
+ *
+ * Restoring is in the order that KVM wants: memory slots before the irqchip
+ * (law 1), state of vCPUs before that of the irqchip, both before anything of
+ * ours can raise an interrupt, and what may have been lost is raised again when
+ * all is in place. Last the guest is told that it is a copy.
+ */
+#include "vmm/machine_private.h"
+
+#include "snapshot/memory_file.h"
+#include "snapshot/state.h"
+#include "snapshot/uffd.h"
+#include "snapshot/working_set.h"
+#include "vmm/kvm_state_x86.h"
+#include "vmm/log.h"
+#include "vmm/vcpu_state_x86.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ saving */
+
+static int save_vcpus(struct machine *machine, struct state_writer *writer,
+		      struct error *err)
+{
+	for (size_t i = 0; i < machine->vcpu_count; i++) {
+		int ret = vcpu_x86_save(machine->vcpus[i], &machine->kvm,
+					writer, err);
+
+		if (ret)
+			return ret;
+	}
+	return kvm_x86_save(&machine->kvm, machine->vcpus[0], writer, err);
+}
+
+int machine_save(struct machine *machine, struct state_writer *writer,
+		 struct error *err)
+{
+	machine->rekick = true; /* before it goes on */
+	for (size_t i = 0; i < machine->virtio_count; i++)
+		virtio_mmio_save(machine->virtio[i], writer, (uint16_t)i);
+	serial_save(machine->serial, writer);
+	i8042_save(machine->i8042, writer);
+	vmgenid_save(&machine->vmgenid, writer);
+	vmclock_save(&machine->vmclock, writer);
+	return save_vcpus(machine, writer, err);
+}
+
+/* What has changed since the last time, as bits; NULL without tracking. */
+static int collect_dirty(struct machine *machine, uint64_t **ret_bits,
+			 struct error *err)
+{
+	size_t words = gmem_size(machine->mem) / PAGE_SIZE_4K / 64 + 1;
+	int ret;
+
+	*ret_bits = NULL;
+	if (!machine->tracks_dirty)
+		return 0;
+	*ret_bits = calloc(words, sizeof(**ret_bits));
+	if (!*ret_bits)
+		return error_set_os(err, ENOMEM, "Cannot list dirty pages:");
+	ret = kvm_collect_dirty(&machine->kvm, machine->mem, *ret_bits);
+	if (ret)
+		return error_set_os(err, -ret, "Cannot list dirty pages:");
+	gmem_take_dirty(machine->mem, *ret_bits);
+	return 0;
+}
+
+int machine_write_memory(struct machine *machine, const char *path, bool diff,
+			 bool sync, struct error *err)
+{
+	AUTO_FREE uint64_t *dirty = NULL;
+	struct memory_file_request request = {
+		.path = path,
+		.kind = diff ? MEMORY_DIFF : MEMORY_FULL,
+		.sync = sync,
+	};
+	struct memory_file_stats stats;
+	int ret = collect_dirty(machine, &dirty, err);
+
+	if (ret)
+		return ret;
+	request.dirty = dirty;
+	ret = memory_file_write(machine->mem, &request, &stats, err);
+	if (ret && dirty)
+		gmem_return_dirty(machine->mem, dirty);
+	if (!ret)
+		log_info("Memory file: %lu pages; scan %lu us, write %lu us, "
+			 "sync %lu us.",
+			 (unsigned long)stats.pages_written,
+			 (unsigned long)stats.us_scan,
+			 (unsigned long)stats.us_write,
+			 (unsigned long)stats.us_sync);
+	return ret;
+}
+
+/* --------------------------------------------------------------- restoring */
+
+static int open_memory(const struct machine_snapshot *snapshot, int *ret_fd,
+		       struct error *err)
+{
+	*ret_fd = -1;
+	if (snapshot->uffd)
+		return 0;
+	*ret_fd =
+		open(snapshot->memory_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*ret_fd < 0)
+		return error_set_os(err, errno, "Failed to load guest memory:");
+	return 0;
+}
+
+static int map_memory(struct machine *machine,
+		      const struct machine_request *request,
+		      const struct machine_snapshot *snapshot,
+		      struct error *err)
+{
+	struct gmem_request memory = {
+		.backing = snapshot->uffd ? GMEM_UFFD : GMEM_FILE,
+	};
+	int ret = open_memory(snapshot, &memory.fd, err);
+
+	if (!ret)
+		ret = machine_map_memory(machine, request, &memory, err);
+	if (!ret && snapshot->uffd)
+		ret = uffd_attach(machine->mem, snapshot->memory_path,
+				  &machine->uffd, &machine->uffd_socket, err);
+	if (ret)
+		error_prefix(err,
+			     snapshot->uffd
+				     ? "Failed to load guest memory: Error "
+				       "creating guest memory from uffd: "
+				     : "Failed to load guest memory: Error "
+				       "creating guest memory from file: ");
+	return ret;
+}
+
+static int restore_kvm(struct machine *machine,
+		       const struct machine_request *request,
+		       const struct state_file *state, bool clock_realtime,
+		       struct error *err)
+{
+	bool has_pit = false;
+	int ret = kvm_x86_load_pit_flag(state, &has_pit, err);
+
+	if (!ret)
+		ret = kvm_create_irqchip(&machine->kvm, has_pit, err);
+	if (!ret)
+		ret = machine_build_vcpus(machine, request, err);
+	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
+		ret = vcpu_x86_load(machine->vcpus[i], &machine->kvm, state,
+				    err);
+	if (!ret)
+		ret = kvm_x86_load(&machine->kvm, machine->vcpus[0], state,
+				   clock_realtime, err);
+	return ret;
+}
+
+static int restore_devices(struct machine *machine,
+			   const struct machine_request *request,
+			   const struct state_file *state, struct error *err)
+{
+	int ret = machine_build_devices(machine, request, err);
+
+	if (!ret)
+		ret = serial_load(machine->serial, state, err);
+	if (!ret)
+		ret = i8042_load(machine->i8042, state, err);
+	for (size_t i = 0; i < machine->virtio_count && !ret; i++)
+		ret = virtio_mmio_load(machine->virtio[i], state, (uint16_t)i,
+				       err);
+	return ret;
+}
+
+/* Another identity, and no trust in the time that passed. */
+static int renew(struct machine *machine, const struct state_file *state,
+		 struct error *err)
+{
+	int ret = vmgenid_load(&machine->vmgenid, machine->mem, &machine->kvm,
+			       state, err);
+
+	if (!ret)
+		ret = vmclock_load(&machine->vmclock, machine->mem,
+				   &machine->kvm, state, err);
+	if (!ret)
+		ret = vmgenid_renew(&machine->vmgenid, err);
+	if (!ret)
+		ret = vmclock_renew(&machine->vmclock, err);
+	return ret;
+}
+
+/* ---------------------------------------------------------- the working set */
+
+static void *prefetch_thread(void *arg)
+{
+	struct machine *machine = arg;
+
+	if (working_set_populate(machine->mem, machine->working_set))
+		log_warn("The working set was not brought in completely");
+	return NULL;
+}
+
+static int prefetch(struct machine *machine,
+		    const struct machine_snapshot *snapshot, struct error *err)
+{
+	struct working_set *set;
+	AUTO_CLOSE int fd = open(snapshot->working_set_path,
+				 O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int ret;
+
+	if (fd < 0)
+		return error_set_os(err, errno, "Cannot open the working set:");
+	ret = working_set_load(&set, fd, gmem_size(machine->mem), err);
+	if (ret)
+		return ret;
+	machine->working_set = set;
+	if (snapshot->prefetch == PREFETCH_BESIDE &&
+	    pthread_create(&machine->prefetcher, NULL, prefetch_thread,
+			   machine) == 0)
+		return 0;
+	prefetch_thread(machine);
+	working_set_destroy(take_ptr(machine->working_set));
+	return 0;
+}
+
+void machine_end_restore(struct machine *machine)
+{
+	if (machine->working_set) {
+		pthread_join(machine->prefetcher, NULL);
+		working_set_destroy(take_ptr(machine->working_set));
+	}
+	close_fd(&machine->uffd);
+	close_fd(&machine->uffd_socket);
+}
+
+int machine_restore(struct machine *machine,
+		    const struct machine_request *request,
+		    const struct machine_snapshot *snapshot, struct error *err)
+{
+	int ret;
+
+	machine_init(machine, request);
+	machine->rekick = true;
+	ret = map_memory(machine, request, snapshot, err);
+	if (!ret)
+		ret = restore_kvm(machine, request, snapshot->state,
+				  snapshot->clock_realtime, err);
+	if (!ret)
+		ret = restore_devices(machine, request, snapshot->state, err);
+	if (!ret)
+		ret = renew(machine, snapshot->state, err);
+	machine_mark_clock_stopped(machine);
+	if (!ret && snapshot->working_set_path)
+		ret = prefetch(machine, snapshot, err);
+	return ret;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of the vmm, for the files that make it up:
+ *
+ *   vmm.c           configuration, start, pause, the table of actions
+ *   vmm_snapshot.c  a snapshot of it, and a microVM from a snapshot
+ *
+ * Thread: loop.
+ */
+#ifndef EMBER_VMM_PRIVATE_H
+#define EMBER_VMM_PRIVATE_H
+
+#include "virtio/vsock.h"
+#include "vmm/boot_source.h"
+#include "vmm/drives.h"
+#include "vmm/machine.h"
+#include "vmm/mmds.h"
+#include "vmm/nets.h"
+#include "vmm/vmm.h"
+
+#define VMM_ID_MAX 64
+#define VMM_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1)
+
+struct vmm {
+	struct loop *loop;
+	struct vmm_options options;
+	char id[VMM_ID_MAX + 1];
+	enum vmm_state state;
+	bool configured; /* something of a machine to boot was set */
+	_Atomic int exit_code;
+
+	struct machine_config machine_config;
+	struct boot_source boot;
+	struct drives *drives;
+	struct nets *nets;
+	struct vsock_config vsock_config;
+	struct vsock *vsock; /* NULL: none */
+	struct mmds *mmds;
+
+	struct machine *machine;
+	char *parent; /* state file it was loaded from; NULL: booted */
+	struct metrics metrics;
+	struct loop_timer metrics_timer;
+};
+
+/* ---------------------------------------------------------- from vmm.c */
+
+/* In the order in which the guest finds them. Their number. */
+size_t vmm_list_devices(const struct vmm *vmm,
+			struct virtio_device *devices[VMM_DEVICES_MAX]);
+
+/* What the machine tells us. */
+struct machine_events vmm_machine_events(struct vmm *vmm);
+
+/* Takes the strings of @config, and the socket's path in the file system. */
+int vmm_set_vsock(struct vmm *vmm, struct vsock_config *config,
+		  struct error *err) must_check;
+
+/* The machine is there: from now on it is running, or paused. */
+void vmm_begin(struct vmm *vmm, enum vmm_state state);
+
+/* Notes how long something took, in metrics and log. */
+void vmm_record_latency(struct metric_store *store, const char *what,
+			uint64_t start_ns);
+
+/* --------------------------------------------------- from vmm_snapshot.c */
+
+/* Of a paused microVM, which stays paused. */
+int vmm_create_snapshot(struct vmm *vmm,
+			const struct snapshot_create_config *config,
+			struct error *err) must_check;
+
+/* Into a vmm that nothing was configured in. @metadata: borrowed, NULL: none.
+ * After a failure the vmm is of no use any more. */
+int vmm_load_snapshot(struct vmm *vmm,
+		      const struct snapshot_load_config *config,
+		      json_t *metadata, struct error *err) must_check;
+
+#endif
