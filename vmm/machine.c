@@ -91,26 +91,28 @@ static enum gmem_pages pages_of(enum huge_pages pages)
 
 int machine_map_memory(struct machine *machine,
 		       const struct machine_request *request,
-		       struct gmem_request *memory, struct error *err)
+		       enum gmem_backing backing, int fd, struct error *err)
 {
 	const struct machine_config *config = request->config;
 	struct gmem_range ranges[2];
-	int count;
-	int ret;
+	struct gmem_request memory = {
+		.ranges = ranges,
+		.backing = backing,
+		.pages = pages_of(config->huge_pages),
+		.fd = fd,
+	};
+	int count, ret;
 
 	machine->tracks_dirty = config->track_dirty_pages;
-
 	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
 			? boot_ram_layout(MIB(config->mem_size_mib), ranges)
 			: -EINVAL;
 	if (count < 0) {
-		close_fd(&memory->fd);
+		close_fd(&fd);
 		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
 	}
-	memory->ranges = ranges;
-	memory->count = (size_t)count;
-	memory->pages = pages_of(config->huge_pages);
-	ret = gmem_create(&machine->mem, memory, err);
+	memory.count = (size_t)count;
+	ret = gmem_create(&machine->mem, &memory, err);
 	if (ret)
 		return ret;
 	if (config->track_dirty_pages) {
@@ -127,8 +129,8 @@ static int build_memory(struct machine *machine,
 			const struct machine_request *request,
 			struct error *err)
 {
-	struct gmem_request memory = {.backing = request->backing, .fd = -1};
-	int ret = machine_map_memory(machine, request, &memory, err);
+	int ret =
+		machine_map_memory(machine, request, request->backing, -1, err);
 
 	if (ret && !machine->mem)
 		error_prefix(err, "Invalid Memory Configuration: ");

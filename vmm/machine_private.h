@@ -63,11 +63,11 @@ struct machine {
 void machine_init(struct machine *machine,
 		  const struct machine_request *request);
 
-/* Creates guest memory as @memory says, whose ranges and pages are filled in,
- * and registers it with KVM. */
+/* Creates guest memory and registers it with KVM. @fd: the memory file of
+ * GMEM_FILE, taken over in any case; else -1. */
 int machine_map_memory(struct machine *machine,
 		       const struct machine_request *request,
-		       struct gmem_request *memory,
+		       enum gmem_backing backing, int fd,
 		       struct error *err) must_check;
 int machine_build_vcpus(struct machine *machine,
 			const struct machine_request *request,

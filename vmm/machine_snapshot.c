@@ -120,13 +120,13 @@ static int map_memory(struct machine *machine,
 		      const struct machine_snapshot *snapshot,
 		      struct error *err)
 {
-	struct gmem_request memory = {
-		.backing = snapshot->uffd ? GMEM_UFFD : GMEM_FILE,
-	};
-	int ret = open_memory(snapshot, &memory.fd, err);
+	int fd;
+	int ret = open_memory(snapshot, &fd, err);
 
 	if (!ret)
-		ret = machine_map_memory(machine, request, &memory, err);
+		ret = machine_map_memory(machine, request,
+					 snapshot->uffd ? GMEM_UFFD : GMEM_FILE,
+					 fd, err);
 	if (!ret && snapshot->uffd)
 		ret = uffd_attach(machine->mem, snapshot->memory_path,
 				  &machine->uffd, &machine->uffd_socket, err);
