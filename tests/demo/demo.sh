@@ -45,7 +45,7 @@ if [ "$where" = native ]; then
 	say "running on /dev/kvm"
 	rm -rf build/demo/run
 	mkdir build/demo/run
-	cp build/demo/initrd tests/demo/call.py build/demo/run/
+	cp build/demo/initrd tests/demo/call.py tests/demo/clones.py build/demo/run/
 	ASSETS=$files EMBER=$PWD/build/ember \
 		unshare --pid --fork --kill-child --mount-proc \
 		sh tests/demo/guest.sh build/demo/run
@@ -54,9 +54,9 @@ else
 	rm -rf build/demo/job
 	mkdir build/demo/job
 	cp build/ember build/demo/initrd tests/demo/guest.sh tests/demo/call.py \
-		build/demo/job/
+		tests/demo/clones.py build/demo/job/
 	python3 tests/lab/lab.py run --job build/demo/job --timeout 300 \
 		--env ASSETS=/assets --env EMBER=/job/ember \
 		sh guest.sh /job
 fi
-say "done: the guest ran, answered, and powered off with exit code 0"
+say "done: the guest ran, answered, was cloned, and powered off with exit code 0"

@@ -53,9 +53,14 @@ guest() {
 	tail -c "+$((seen + 1))" "$console" | grep -aq "EMBER-EXIT 0"
 }
 
+# The guest starts its function by itself when it is up.
+port=5000
+step=$(printf 'agent function %s >/dev/null 2>&1 &' "$port" | base64 -w 0)
+
 say "starting ember"
 cp "$ASSETS/rootfs.ext4" disk.ext4
 mkfifo input
+start=$(date +%s.%N)
 "$EMBER" --api-sock "$socket" --log-path log --boot-timer \
 	<input >"$console" 2>stderr &
 ember=$!
@@ -65,10 +70,13 @@ while [ ! -S "$socket" ]; do sleep 0.02; done
 say "configuring the microVM"
 api GET /
 api PUT /machine-config '{"vcpu_count":1,"mem_size_mib":128}'
-api PUT /boot-source "{\"kernel_image_path\":\"$ASSETS/bzImage\",\"initrd_path\":\"initrd\",\"boot_args\":\"console=ttyS0 panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd\"}"
+api PUT /boot-source "{\"kernel_image_path\":\"$ASSETS/bzImage\",\"initrd_path\":\"initrd\",\"boot_args\":\"console=ttyS0 panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux i8042.dumbkbd ember.run=$step\"}"
 api PUT /drives/disk '{"drive_id":"disk","path_on_host":"disk.ext4","is_root_device":false}'
 api PUT /vsock '{"guest_cid":3,"uds_path":"v.sock"}'
 api PUT /actions '{"action_type":"InstanceStart"}'
+
+say "calling its function over vsock, from the moment it can answer"
+python3 call.py v.sock "$port" 20 "hello, guest" "$start" | tee called
 
 say "the guest's console"
 await EMBER-READY
@@ -82,11 +90,21 @@ guest "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && ls /mnt"
 guest "dd if=/dev/urandom of=/mnt/blob bs=64k count=16 2>/dev/null; sync; sha256sum /mnt/blob; umount /mnt"
 api GET /
 
-say "calling a function of the guest over vsock"
-guest "agent function 5000 >/dev/null & sleep 1"
-python3 call.py v.sock 5000 50 "hello, guest"
+say "taking a snapshot"
+api PATCH /vm '{"state":"Paused"}'
+api PUT /snapshot/create '{"snapshot_path":"snap","mem_file_path":"snap.mem","sync":false}'
+grep -a "Snapshot phases" log | sed 's/^.*] //'
+du -k --apparent-size snap snap.mem | sed 's/\t/ KiB long: /'
+du -k snap.mem | sed 's/\t/ KiB on disk: /'
+"$EMBER" --describe-snapshot snap
 
-say "powering the guest off"
+say "restoring ten clones of it, each with a disk and a socket of its own"
+python3 clones.py "$EMBER" snap snap.mem disk.ext4 "$port" 10
+echo "the booted one, for comparison: $(grep 'first reply' called)"
+
+say "the original goes on; powering it off"
+api PATCH /vm '{"state":"Resumed"}'
+python3 call.py v.sock "$port" 5 "hello again"
 printf 'poweroff\n' >&3
 code=0
 wait "$ember" || code=$?
