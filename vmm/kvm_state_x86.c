@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #define SECTION_TAG STATE_TAG('K', 'V', 'M', ' ')
 #define SECTION_VERSION 1
@@ -145,15 +146,33 @@ int kvm_x86_save(const struct kvm *kvm, const struct vcpu *vcpu,
 	return 0;
 }
 
-int kvm_x86_load_pit_flag(const struct state_file *file, bool *ret_has_pit,
-			  struct error *err)
+static uint64_t wall_clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
+	       (uint64_t)now.tv_nsec;
+}
+
+int kvm_x86_load_early(const struct state_file *file, bool clock_realtime,
+		       struct kvm_x86_early *ret_early, struct error *err)
 {
 	struct kvm_state state = {0};
+	uint64_t now = wall_clock_ns();
 	int ret = get(file, &state, err);
 
-	if (!ret)
-		*ret_has_pit = state.has_pit;
-	return ret;
+	if (ret)
+		return ret;
+	if (clock_realtime && !state.has_realtime)
+		return error_set(err, EINVAL,
+				 "clock_realtime requested but not present in "
+				 "the snapshot state");
+	*ret_early = (struct kvm_x86_early){.has_pit = state.has_pit};
+	/* Nothing goes backwards, as with KVM_SET_CLOCK. */
+	if (clock_realtime && now > state.realtime_ns)
+		ret_early->gap_ns = now - state.realtime_ns;
+	return 0;
 }
 
 int kvm_x86_load(const struct kvm *kvm, const struct vcpu *vcpu,
@@ -165,10 +184,6 @@ int kvm_x86_load(const struct kvm *kvm, const struct vcpu *vcpu,
 
 	if (ret)
 		return ret;
-	if (clock_realtime && !state.has_realtime)
-		return error_set(err, EINVAL,
-				 "clock_realtime requested but not present in "
-				 "the snapshot state");
 	if (state.has_pit != kvm->has_pit)
 		return error_set(err, EINVAL,
 				 "The snapshot has %s PIT, this VM has %s",

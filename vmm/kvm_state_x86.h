@@ -10,7 +10,7 @@
  *   le64    wall clock at that moment, nanoseconds since 1970
  *   le64    guest-physical address that the wall clock is written to, 0: none
  *
- * Order on a restore: kvm_x86_load_pit_flag, kvm_set_memory,
+ * Order on a restore: kvm_x86_load_early, kvm_set_memory,
  * kvm_create_irqchip, vCPUs, vcpu_x86_load of each, kvm_x86_load; only then
  * ioeventfds and irqfds.
  *
@@ -28,9 +28,18 @@ struct vcpu;
 int kvm_x86_save(const struct kvm *kvm, const struct vcpu *vcpu,
 		 struct state_writer *writer, struct error *err) must_check;
 
-/* Does the saved VM have a PIT, for kvm_create_irqchip? */
-int kvm_x86_load_pit_flag(const struct state_file *file, bool *ret_has_pit,
-			  struct error *err) must_check;
+/* What other parts need to know before they are loaded. */
+struct kvm_x86_early {
+	bool has_pit; /* for kvm_create_irqchip */
+	/* With @clock_realtime: how long ago the VM was saved, by the wall
+	 * clock, for vcpu_x86_load; else 0. */
+	uint64_t gap_ns;
+};
+
+/* -EINVAL with a sentence, also if there is no wall clock to go by. */
+int kvm_x86_load_early(const struct state_file *file, bool clock_realtime,
+		       struct kvm_x86_early *ret_early,
+		       struct error *err) must_check;
 
 /*
  * After all vCPUs are loaded: interrupt controllers, PIT, clock. With

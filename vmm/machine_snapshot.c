@@ -145,16 +145,16 @@ static int restore_kvm(struct machine *machine,
 		       const struct state_file *state, bool clock_realtime,
 		       struct error *err)
 {
-	bool has_pit = false;
-	int ret = kvm_x86_load_pit_flag(state, &has_pit, err);
+	struct kvm_x86_early early = {0};
+	int ret = kvm_x86_load_early(state, clock_realtime, &early, err);
 
 	if (!ret)
-		ret = kvm_create_irqchip(&machine->kvm, has_pit, err);
+		ret = kvm_create_irqchip(&machine->kvm, early.has_pit, err);
 	if (!ret)
 		ret = machine_build_vcpus(machine, request, err);
 	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
 		ret = vcpu_x86_load(machine->vcpus[i], &machine->kvm, state,
-				    err);
+				    early.gap_ns, err);
 	if (!ret)
 		ret = kvm_x86_load(&machine->kvm, machine->vcpus[0], state,
 				   clock_realtime, err);

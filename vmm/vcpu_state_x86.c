@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#define MSR_TSC 0x10
+
 #define SECTION_TAG STATE_TAG('V', 'C', 'P', 'U')
 #define SECTION_VERSION 1
 
@@ -210,6 +212,18 @@ static void apply_tsc_khz(const struct vcpu *vcpu, const struct kvm *kvm,
 		log_warn("The guest's TSC ran at %u kHz and runs at %u kHz "
 			 "here: this host cannot scale it",
 			 khz, here);
+}
+
+/* A guest whose clock source is the TSC sees the time pass by it alone, and one
+ * that has kvmclock compares the two: both move, or none. */
+static void advance_tsc(struct vcpu_state *state, uint64_t gap_ns)
+{
+	unsigned __int128 ticks =
+		(unsigned __int128)gap_ns * state->tsc_khz / 1000000;
+
+	for (uint32_t i = 0; i < state->msrs->nmsrs; i++)
+		if (state->msrs->entries[i].index == MSR_TSC)
+			state->msrs->entries[i].data += (uint64_t)ticks;
 }
 
 static int apply_cpuid(const struct vcpu *vcpu, struct kvm *kvm,
@@ -419,7 +433,8 @@ int vcpu_x86_save(const struct vcpu *vcpu, struct kvm *kvm,
 }
 
 int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
-		  const struct state_file *file, struct error *err)
+		  const struct state_file *file, uint64_t gap_ns,
+		  struct error *err)
 {
 	struct vcpu_state state = {0};
 	struct state_reader reader;
@@ -429,8 +444,10 @@ int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
 	if (ret)
 		return ret;
 	ret = get(&reader, &state, err);
-	if (!ret)
+	if (!ret) {
+		advance_tsc(&state, gap_ns);
 		ret = apply(vcpu, kvm, &state, err);
+	}
 	if (ret && ret != -ENOTSUP)
 		error_prefix(err, "vCPU %u: ", vcpu_id(vcpu));
 	release(&state);

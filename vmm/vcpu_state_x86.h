@@ -26,12 +26,14 @@ int vcpu_x86_save(const struct vcpu *vcpu, struct kvm *kvm,
 		  struct state_writer *writer, struct error *err) must_check;
 
 /*
- * Instead of vcpu_x86_setup: the irqchip exists, the vCPU has not run. Guest
- * memory is not touched. -EINVAL with a sentence for a malformed section,
+ * Instead of vcpu_x86_setup: the irqchip exists, the vCPU has not run. Its TSC
+ * has counted on for @gap_ns, see kvm_x86_load_early. Guest memory is not
+ * touched. -EINVAL with a sentence for a malformed section,
  * -ENOTSUP for features that this host lacks, else KVM's refusal; the vCPU may
  * have changed then and must not run. kvm_x86_load follows after all vCPUs.
  */
 int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
-		  const struct state_file *file, struct error *err) must_check;
+		  const struct state_file *file, uint64_t gap_ns,
+		  struct error *err) must_check;
 
 #endif

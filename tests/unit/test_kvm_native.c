@@ -109,7 +109,7 @@ static void save_vm(struct fixture *f, struct vm *vm)
 static void load_vm(struct fixture *f, struct vm *vm, bool clock_realtime)
 {
 	for (uint32_t i = 0; i < VCPUS; i++)
-		NO_ERROR(f, vcpu_x86_load(vm->vcpus[i], &vm->kvm, &f->file,
+		NO_ERROR(f, vcpu_x86_load(vm->vcpus[i], &vm->kvm, &f->file, 0,
 					  &f->err));
 	NO_ERROR(f, kvm_x86_load(&vm->kvm, vm->vcpus[0], &f->file,
 				 clock_realtime, &f->err));

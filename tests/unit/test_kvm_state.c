@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -49,6 +50,7 @@ struct fixture {
 	struct error err;
 	struct state_writer writer;
 	struct state_file file;
+	struct kvm_x86_early early;
 	char log[64];
 };
 
@@ -226,7 +228,7 @@ static void save_vcpu(struct fixture *f)
 
 static int load_vcpu(struct fixture *f)
 {
-	return vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file, &f->err);
+	return vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file, 0, &f->err);
 }
 
 static void load_vcpu_ok(struct fixture *f)
@@ -325,7 +327,7 @@ static void test_load_vcpu_without_its_section_fails(void **state)
 	const struct vcpu other = {FAKE_VCPU_FD + 1, 3};
 
 	save_vcpu(f);
-	assert_int_equal(vcpu_x86_load(&other, &f->kvm, &f->file, &f->err),
+	assert_int_equal(vcpu_x86_load(&other, &f->kvm, &f->file, 0, &f->err),
 			 -EINVAL);
 	assert_true(f->err.text[0]);
 	assert_int_equal(fake_host.call_count, 0);
@@ -405,6 +407,19 @@ static void test_load_vcpu_warns_of_a_tsc_it_cannot_scale(void **state)
 	fake_host.tsc_khz = 3000000;
 	load_vcpu_ok(f);
 	assert_true(logged(f, "TSC ran at 2500000 kHz and runs at 3000000"));
+}
+
+static void test_load_vcpu_lets_the_tsc_count_on(void **state)
+{
+	struct fixture *f = *state;
+
+	save_vcpu(f);
+	assert_int_equal(vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file,
+				       UINT64_C(3600000000000), &f->err),
+			 0);
+	assert_int_equal(fake_msr(LOADED, 0x10)->data,
+			 1000 + UINT64_C(3600) * fake_host.tsc_khz * 1000);
+	assert_int_equal(fake_msr(LOADED, 0x6e0)->data, 2000);
 }
 
 static void test_xsave_larger_than_4096_is_kept(void **state)
@@ -644,6 +659,11 @@ static void save_kvm(struct fixture *f)
 	fake_host.call_count = 0;
 }
 
+static int load_early(struct fixture *f, bool clock_realtime)
+{
+	return kvm_x86_load_early(&f->file, clock_realtime, &f->early, &f->err);
+}
+
 static int load_kvm(struct fixture *f)
 {
 	return kvm_x86_load(&f->kvm, &loaded_vcpu, &f->file, false, &f->err);
@@ -653,7 +673,6 @@ static void test_load_kvm_gives_what_was_saved(void **state)
 {
 	struct fixture *f = *state;
 	struct fake_host before;
-	bool has_pit = false;
 
 	f->kvm.has_pit = true;
 	fill(&fake_host.pit, sizeof(fake_host.pit), 8);
@@ -664,8 +683,9 @@ static void test_load_kvm_gives_what_was_saved(void **state)
 	fake_host.clock.clock = 0;
 	for (uint32_t i = 0; i < 3; i++)
 		memset(&fake_host.chips[i], 0, sizeof(fake_host.chips[i]));
-	assert_int_equal(kvm_x86_load_pit_flag(&f->file, &has_pit, &f->err), 0);
-	assert_true(has_pit);
+	assert_int_equal(load_early(f, false), 0);
+	assert_true(f->early.has_pit);
+	assert_int_equal(f->early.gap_ns, 0);
 	assert_int_equal(load_kvm(f), 0);
 	assert_memory_equal(fake_host.chips, before.chips,
 			    sizeof(before.chips));
@@ -681,11 +701,10 @@ static void test_load_kvm_gives_what_was_saved(void **state)
 static void test_load_kvm_without_a_pit(void **state)
 {
 	struct fixture *f = *state;
-	bool has_pit = true;
 
 	save_kvm(f);
-	assert_int_equal(kvm_x86_load_pit_flag(&f->file, &has_pit, &f->err), 0);
-	assert_false(has_pit);
+	assert_int_equal(load_early(f, false), 0);
+	assert_false(f->early.has_pit);
 	assert_int_equal(load_kvm(f), 0);
 	assert_int_equal(fake_calls(KVM_SET_PIT2), 0);
 	f->kvm.has_pit = true;
@@ -716,14 +735,40 @@ static void test_load_kvm_with_realtime_moves_the_clock(void **state)
 	assert_int_equal(fake_host.clock.flags, 0);
 }
 
+static void test_load_kvm_tells_how_long_the_vm_was_away(void **state)
+{
+	const uint64_t second = UINT64_C(1000000000);
+	struct fixture *f = *state;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	fake_host.clock.flags = KVM_CLOCK_REALTIME;
+	fake_host.clock.realtime = ((uint64_t)now.tv_sec - 100) * second;
+	save_kvm(f);
+	assert_int_equal(load_early(f, true), 0);
+	assert_true(f->early.gap_ns >= 100 * second);
+	assert_true(f->early.gap_ns < 10000 * second);
+	assert_int_equal(load_early(f, false), 0);
+	assert_int_equal(f->early.gap_ns, 0);
+}
+
+static void test_load_kvm_from_the_future_does_not_go_back(void **state)
+{
+	struct fixture *f = *state;
+
+	fake_host.clock.flags = KVM_CLOCK_REALTIME;
+	fake_host.clock.realtime = UINT64_MAX;
+	save_kvm(f);
+	assert_int_equal(load_early(f, true), 0);
+	assert_int_equal(f->early.gap_ns, 0);
+}
+
 static void test_load_kvm_with_realtime_but_none_saved_fails(void **state)
 {
 	struct fixture *f = *state;
 
 	save_kvm(f);
-	assert_int_equal(
-		kvm_x86_load(&f->kvm, &loaded_vcpu, &f->file, true, &f->err),
-		-EINVAL);
+	assert_int_equal(load_early(f, true), -EINVAL);
 	assert_string_equal(f->err.text,
 			    "clock_realtime requested but not present in the "
 			    "snapshot state");
@@ -792,6 +837,7 @@ int main(void)
 		TEST(test_save_vcpu_fails_with_any_request),
 		TEST(test_load_vcpu_scales_another_tsc),
 		TEST(test_load_vcpu_warns_of_a_tsc_it_cannot_scale),
+		TEST(test_load_vcpu_lets_the_tsc_count_on),
 		TEST(test_xsave_larger_than_4096_is_kept),
 		TEST(test_xsave_smaller_than_the_hosts_is_padded),
 		TEST(test_save_asks_each_refused_msr_once_per_vm),
@@ -808,6 +854,8 @@ int main(void)
 		TEST(test_load_kvm_gives_what_was_saved),
 		TEST(test_load_kvm_without_a_pit),
 		TEST(test_load_kvm_with_realtime_moves_the_clock),
+		TEST(test_load_kvm_tells_how_long_the_vm_was_away),
+		TEST(test_load_kvm_from_the_future_does_not_go_back),
 		TEST(test_load_kvm_with_realtime_but_none_saved_fails),
 		TEST(test_load_kvm_survives_any_bytes),
 		TEST(test_collect_dirty_joins_the_slots),
