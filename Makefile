@@ -57,7 +57,7 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
-SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
+SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c snapshot/pair.c snapshot/in_place.c \
 	snapshot/memory_file.c snapshot/uffd.c snapshot/working_set.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
@@ -67,7 +67,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
-	test_memory_file test_uffd test_working_set test_kvm_state \
+	test_memory_file test_pair test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
@@ -148,7 +148,7 @@ $(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_net \
-	evil_ring hello hello64 keyboard nothing power smp timer
+	evil_ring hello hello64 keyboard nothing power smp timer torn
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
 	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \
@@ -158,7 +158,7 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c
@@ -170,6 +170,11 @@ $(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
 $(GUEST_B)/fault_handler: tests/lib/fault_handler.c tests/fake/fault_handler.c tests/fake/fault_handler.h vmm/util.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -s -o $@ $(filter %.c,$^) -ljansson
+
+# What kills monitors in the middle of something.
+$(GUEST_B)/kill_at: tests/lib/kill_at.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
 
 $(GUEST_B)/%.o: tests/guests/%.c Makefile
 	@mkdir -p $(@D)

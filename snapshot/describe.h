@@ -26,7 +26,7 @@ int snapshot_meta_load(const struct state_file *file,
 		       struct error *err) must_check;
 void snapshot_meta_release(struct snapshot_meta *meta);
 
-/* The first line is the format's version, `v1.0.0`; others have the form
+/* The first line is the format's version, `v1.1.0`; others have the form
  * `name: value`. */
 int snapshot_describe(const char *path, FILE *out,
 		      struct error *err) must_check;

@@ -6,20 +6,17 @@
  * and `others`, which are wanted too, but are nowhere in our page tables: they
  * come from the file below, or are zero. Runs of a set are contiguous in the
  * file, and in memory within a region, so that a run is one write.
- *
- * A microVM holds a shared lock on the memory file it maps (gmem_create). Who
- * writes in place takes an exclusive one. If the file is the very one we map,
- * our own lock has to go for it; the order in lock_exclusive makes sure that
- * there is one on the file at any time.
  */
 #include "snapshot/memory_file.h"
-#include "snapshot/new_file.h"
+
+#include "snapshot/in_place.h"
 #include "snapshot/page_set.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 
 #define WHAT "memory backing file"
@@ -30,6 +27,9 @@
 
 /* Fewer zeros are cheaper to write than to punch out. */
 #define PUNCH_MIN KIB(64)
+
+/* Beside the pages: for the mark, and what the file system itself needs. */
+#define ROOM_TO_SPARE MIB(1)
 
 #define COPY_BUFFER KIB(256)
 #define ZERO_PIECES 64
@@ -320,11 +320,11 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 	}
 }
 
-static int scan(struct image *image, const struct memory_file_request *request)
+/* @dirty: the pages that are wanted; NULL: all that may differ. */
+static int scan(struct image *image, enum memory_kind kind,
+		const uint64_t *dirty)
 {
 	size_t size = page_set_words(image->mem) * sizeof(*image->ours);
-	const uint64_t *dirty =
-		request->kind == MEMORY_DIFF ? request->dirty : NULL;
 	bool missing_is_unknown = gmem_backing(image->mem) == GMEM_UFFD;
 	int ret = 0;
 
@@ -332,69 +332,13 @@ static int scan(struct image *image, const struct memory_file_request *request)
 	image->others = page_set_create(image->mem);
 	if (!image->ours || !image->others)
 		return -ENOMEM;
-	if (missing_is_unknown && request->kind == MEMORY_FULL)
+	if (missing_is_unknown && kind == MEMORY_FULL)
 		memset(image->ours, 0xff, size);
 	else if (!missing_is_unknown || !dirty)
 		ret = page_set_scan(image->mem, dirty, image->ours, NULL);
 	if (!ret && dirty)
 		split_dirty(image, dirty);
 	return ret;
-}
-
-/* ----------------------------------------------------------------- in place */
-
-/* False only if somebody else's lock is in the way. */
-static bool lock(int fd, short type)
-{
-	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
-
-	return !fcntl(fd, F_OFD_SETLK, &lock) ||
-	       (errno != EAGAIN && errno != EACCES);
-}
-
-/* @own: our mapping's descriptor of the same file, which has a shared lock. */
-static bool lock_exclusive(int fd, int own)
-{
-	if (own < 0)
-		return lock(fd, F_WRLCK);
-	if (!lock(fd, F_RDLCK))
-		return false;
-	lock(own, F_UNLCK);
-	if (lock(fd, F_WRLCK))
-		return true;
-	lock(own, F_RDLCK);
-	return false;
-}
-
-static void unlock(int fd, int own)
-{
-	if (own < 0)
-		return; /* closing does it */
-	lock(fd, F_RDLCK);
-	lock(own, F_RDLCK);
-}
-
-/* The file at @path if a diff belongs into it; -ENOENT: a new one is to be
- * made. */
-static int open_in_place(const char *path, uint64_t size, struct stat *ret_st)
-{
-	AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, ret_st))
-		return -errno;
-	if (!S_ISREG(ret_st->st_mode) || (uint64_t)ret_st->st_size != size)
-		return -ENOENT;
-	return take_fd(&fd);
-}
-
-static bool is_mapped(const struct image *image, const struct stat *st)
-{
-	struct stat base;
-
-	return image->base >= 0 && !fstat(image->base, &base) &&
-	       base.st_dev == st->st_dev && base.st_ino == st->st_ino;
 }
 
 static int put_all(struct image *image)
@@ -409,43 +353,59 @@ static uint64_t us_since(uint64_t start)
 	return (monotonic_ns() - start) / 1000;
 }
 
-static int merge_locked(struct image *image, bool sync, struct error *err)
-{
-	uint64_t start = monotonic_ns();
-	int ret;
+/* ----------------------------------------------------------------- in place */
 
-	image->zeros = ZEROS_WRITTEN;
-	ret = put_all(image);
-	image->stats.us_write = us_since(start);
-	if (ret)
-		return new_file_error(WHAT, "write", -ret, err);
-	start = monotonic_ns();
-	if (sync && fdatasync(image->fd))
-		return new_file_error(WHAT, "sync", errno, err);
-	image->stats.us_sync = us_since(start);
+static uint64_t bytes_in(const struct image *image, const uint64_t *set)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < page_set_words(image->mem); i++)
+		bytes += (uint64_t)__builtin_popcountll(set[i]) * PAGE_SIZE_4K;
+	return bytes;
+}
+
+static int allocate(struct image *image, uint64_t off, uint64_t len)
+{
+	while (fallocate(image->fd, FALLOC_FL_KEEP_SIZE, (off_t)off,
+			 (off_t)len)) {
+		if (errno == EOPNOTSUPP || errno == ENOSYS)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
 	return 0;
 }
 
-static int merge(struct image *image, const struct stat *st,
-		 const struct memory_file_request *request, struct error *err)
+/* Where the disk may not hold all that comes, the room is taken first: then
+ * there is none before a byte is changed, and not after. */
+static int make_room(struct image *image)
 {
-	int own, ret;
+	uint64_t need = bytes_in(image, image->ours) + ROOM_TO_SPARE;
+	struct statvfs fs;
+	int ret;
 
-	image->is_own_base = is_mapped(image, st);
-	own = image->is_own_base ? image->base : -1;
-	if (st->st_nlink > 1)
-		return error_set(err, EBUSY,
-				 "The diff would change a file with %ju names, "
-				 "%s; remove the others or write it elsewhere",
-				 (uintmax_t)st->st_nlink, request->path);
-	if (!lock_exclusive(image->fd, own))
-		return error_set(err, EBUSY,
-				 "The diff would change %s, which another "
-				 "microVM has mapped; write it elsewhere",
-				 request->path);
-	ret = merge_locked(image, request->sync, err);
-	unlock(image->fd, own);
+	if (!image->is_own_base)
+		need += bytes_in(image, image->others);
+	if (fstatvfs(image->fd, &fs) || fs.f_bavail > need / fs.f_frsize)
+		return 0;
+	ret = for_each_run(image, image->ours, allocate);
+	if (!ret && !image->is_own_base)
+		ret = for_each_run(image, image->others, allocate);
 	return ret;
+}
+
+static int merge(struct image *image, const struct pair_id *id)
+{
+	uint64_t size = gmem_size(image->mem);
+	int ret = make_room(image);
+
+	if (ret)
+		return ret;
+	ret = pair_put_mark(image->fd, size, id);
+	if (ret)
+		return ret;
+	image->zeros = ZEROS_WRITTEN;
+	return put_all(image);
 }
 
 /* --------------------------------------------------------------- a new file */
@@ -467,65 +427,168 @@ static int fill(struct image *image, enum memory_kind kind)
 	return ret ? ret : put_all(image);
 }
 
-static int replace(struct image *image,
-		   const struct memory_file_request *request, struct error *err)
-{
-	uint64_t start = monotonic_ns();
-	struct new_file file;
-	int ret = new_file_open(&file, request->path, WHAT, err);
+/* ------------------------------------------------------------------- steps */
 
-	if (!ret) {
-		image->fd = file.fd;
-		ret = fill(image, request->kind);
-		if (ret)
-			new_file_error(WHAT, "write", -ret, err);
-	}
-	image->stats.us_write = us_since(start);
-	start = monotonic_ns();
-	if (!ret)
-		ret = new_file_commit(&file, request->sync, err);
-	image->stats.us_sync = us_since(start);
-	new_file_release(&file);
+struct memory_file {
+	struct image image;
+	struct memory_file_request request;
+	bool merges; /* in place; otherwise a new file */
+	struct new_file new;
+	struct in_place place;
+};
+
+static int open_in_place(struct memory_file *file, struct error *err)
+{
+	const struct memory_file_request *request = &file->request;
+	const struct in_place_request place = {
+		.path = request->path,
+		.what = WHAT,
+		.size = gmem_size(file->image.mem),
+		.base = file->image.base,
+		.known = request->known,
+		.known_count = ARRAY_SIZE(request->known),
+	};
+	int ret = in_place_open(&file->place, &place, err);
+
+	if (ret)
+		return ret;
+	file->merges = true;
+	file->image.fd = file->place.fd;
+	file->image.is_own_base = file->place.own >= 0;
+	return 0;
+}
+
+static int open_new(struct memory_file *file, struct error *err)
+{
+	int ret = new_file_open(&file->new, file->request.path, WHAT, err);
+
+	file->image.fd = file->new.fd;
 	return ret;
 }
 
-static int write_image(struct image *image,
-		       const struct memory_file_request *request,
-		       struct error *err)
+static int open_any(struct memory_file *file, struct error *err)
 {
-	AUTO_CLOSE int fd = -1;
+	int ret = -ENOENT;
+
+	if (file->request.kind == MEMORY_DIFF)
+		ret = open_in_place(file, err);
+	return ret == -ENOENT && !file->merges ? open_new(file, err) : ret;
+}
+
+int memory_file_open(struct memory_file **ret_file, struct gmem *mem,
+		     const struct memory_file_request *request,
+		     struct error *err)
+{
+	struct memory_file *file = calloc(1, sizeof(*file));
+	int ret;
+
+	if (!file)
+		return new_file_error(WHAT, "open", ENOMEM, err);
+	file->image = (struct image){.mem = mem, .fd = -1, .base = -1};
+	file->new.fd = file->place.fd = file->place.own = -1;
+	file->request = *request;
+	if (gmem_backing(mem) == GMEM_FILE)
+		file->image.base = gmem_region(mem, 0)->fd;
+	ret = open_any(file, err);
+	if (ret) {
+		memory_file_close(file);
+		return ret;
+	}
+	*ret_file = file;
+	return 0;
+}
+
+int memory_file_pair(const struct memory_file *file, struct snapshot_pair *pair,
+		     struct error *err)
+{
+	struct stat st;
+
+	*pair = (struct snapshot_pair){.id = file->request.id};
+	if (file->merges)
+		return 0;
+	if (fstat(file->image.fd, &st))
+		return new_file_error(WHAT, "open", errno, err);
+	pair->inode = st.st_ino;
+	strcpy(pair->name, new_file_name(&file->new));
+	return 0;
+}
+
+static int write_pages(struct memory_file *file, struct error *err)
+{
+	struct image *image = &file->image;
 	uint64_t start = monotonic_ns();
-	int ret = scan(image, request);
-	struct stat st = {0};
+	int ret = file->merges ? merge(image, &file->request.id)
+			       : fill(image, file->request.kind);
+
+	image->stats.us_write = us_since(start);
+	if (ret)
+		return new_file_error(WHAT, "write", -ret, err);
+	start = monotonic_ns();
+	if (file->request.sync && fdatasync(image->fd))
+		return new_file_error(WHAT, "sync", errno, err);
+	image->stats.us_sync = us_since(start);
+	return 0;
+}
+
+int memory_file_fill(struct memory_file *file, const uint64_t *dirty,
+		     struct error *err)
+{
+	uint64_t start = monotonic_ns();
+	enum memory_kind kind = file->request.kind;
+	int ret = scan(&file->image, kind, kind == MEMORY_DIFF ? dirty : NULL);
 
 	if (ret)
 		return new_file_error("guest memory", "scan", -ret, err);
-	image->stats.us_scan = us_since(start);
-	if (request->kind == MEMORY_FULL)
-		return replace(image, request, err);
-	ret = open_in_place(request->path, gmem_size(image->mem), &st);
-	if (ret == -ENOENT)
-		return replace(image, request, err);
-	if (ret < 0)
-		return new_file_error(WHAT, "open", -ret, err);
-	fd = ret;
-	image->fd = fd;
-	return merge(image, &st, request, err);
+	file->image.stats.us_scan = us_since(start);
+	return write_pages(file, err);
+}
+
+int memory_file_commit(struct memory_file *file, struct error *err)
+{
+	int ret;
+
+	if (!file->merges) {
+		ret = new_file_commit(&file->new, file->request.sync, err);
+		if (ret)
+			new_file_keep(&file->new);
+		return ret;
+	}
+	ret = pair_remove_mark(file->image.fd, gmem_size(file->image.mem));
+	return ret ? new_file_error(WHAT, "write", -ret, err) : 0;
+}
+
+const struct memory_file_stats *
+memory_file_stats(const struct memory_file *file)
+{
+	return &file->image.stats;
+}
+
+void memory_file_close(struct memory_file *file)
+{
+	if (!file)
+		return;
+	new_file_release(&file->new);
+	in_place_release(&file->place);
+	free(file->image.ours);
+	free(file->image.others);
+	free(file);
 }
 
 int memory_file_write(struct gmem *mem,
 		      const struct memory_file_request *request,
+		      const uint64_t *dirty,
 		      struct memory_file_stats *ret_stats, struct error *err)
 {
-	struct image image = {.mem = mem, .fd = -1, .base = -1};
-	int ret;
+	struct memory_file *file;
+	int ret = memory_file_open(&file, mem, request, err);
 
-	if (gmem_backing(mem) == GMEM_FILE)
-		image.base = gmem_region(mem, 0)->fd;
-	ret = write_image(&image, request, err);
-	free(image.ours);
-	free(image.others);
+	if (ret)
+		return ret;
+	ret = memory_file_fill(file, dirty, err);
 	if (!ret)
-		*ret_stats = image.stats;
+		ret = memory_file_commit(file, err);
+	if (!ret)
+		*ret_stats = *memory_file_stats(file);
+	memory_file_close(file);
 	return ret;
 }

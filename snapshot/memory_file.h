@@ -13,13 +13,15 @@
  * made that holds the dirty pages and nothing else. Dirty pages are data even
  * if they are zero: what merges diffs takes a hole for `unchanged`.
  *
- * The guest is paused, on the loop thread. No page becomes resident that was
- * not, except with GMEM_UFFD, where a full file needs all pages from the
- * handler.
+ * Life: open, fill, commit, close. Between fill and commit the state file gets
+ * its place, see pair.h. The guest is paused, on the loop thread. No page
+ * becomes resident that was not, except with GMEM_UFFD, where a full file needs
+ * all pages from the handler.
  */
 #ifndef EMBER_MEMORY_FILE_H
 #define EMBER_MEMORY_FILE_H
 
+#include "snapshot/pair.h"
 #include "vmm/gmem.h"
 
 enum memory_kind {
@@ -28,16 +30,13 @@ enum memory_kind {
 };
 
 struct memory_file_request {
-	const char *path;
+	const char *path; /* borrowed until memory_file_close */
 	enum memory_kind kind;
-	bool sync; /* to the disk before it returns */
-	/*
-	 * MEMORY_DIFF: one bit per 4 KiB page, regions in order. The caller's:
-	 * if the file cannot be written they must count for the next diff, see
-	 * gmem_return_dirty. NULL: all pages that may differ from what the
-	 * microVM was loaded from, or all that exist.
-	 */
-	const uint64_t *dirty;
+	bool sync;	   /* to the disk before it is committed */
+	struct pair_id id; /* of the snapshot */
+	/* Snapshots whose marks do not matter: what the microVM was loaded
+	 * from, and what it began and did not complete. */
+	struct pair_id known[2];
 };
 
 struct memory_file_stats {
@@ -46,14 +45,46 @@ struct memory_file_stats {
 	uint64_t us_scan, us_write, us_sync;
 };
 
-/*
- * -errno with a sentence. -EBUSY: a diff is refused onto a file that another
+struct memory_file;
+
+/* -errno with a sentence. -EBUSY: a diff is refused onto a file that another
  * microVM maps or that has other names (hard links), because both would change
- * under their users. After a failed diff in place (-ENOSPC) some of the dirty
- * pages are written; writing all of them again completes it.
+ * under their users. */
+int memory_file_open(struct memory_file **ret_file, struct gmem *mem,
+		     const struct memory_file_request *request,
+		     struct error *err) must_check;
+
+/* What the state file has to know of it. */
+int memory_file_pair(const struct memory_file *file, struct snapshot_pair *pair,
+		     struct error *err) must_check;
+
+/*
+ * @dirty, for MEMORY_DIFF: one bit per 4 KiB page, regions in order. They must
+ * count for the next diff if this one fails or is not committed, see
+ * gmem_return_dirty. NULL: all pages that may differ from what the microVM was
+ * loaded from, or all that exist.
+ *
+ * After a failed diff in place some of the dirty pages may be written, and the
+ * mark stays; writing all of them again completes it. Where the disk is full
+ * none is written, if the file system can tell beforehand.
  */
+int memory_file_fill(struct memory_file *file, const uint64_t *dirty,
+		     struct error *err) must_check;
+
+/* Puts a new file in its place, takes the mark off an old one. On failure
+ * either is still found by the state file that was written with it. */
+int memory_file_commit(struct memory_file *file, struct error *err) must_check;
+
+const struct memory_file_stats *
+memory_file_stats(const struct memory_file *file);
+
+/* In any case; what was not committed is given up. Accepts NULL. */
+void memory_file_close(struct memory_file *file);
+
+/* All of it in one. */
 int memory_file_write(struct gmem *mem,
 		      const struct memory_file_request *request,
+		      const uint64_t *dirty,
 		      struct memory_file_stats *ret_stats,
 		      struct error *err) must_check;
 

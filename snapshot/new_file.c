@@ -3,54 +3,109 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
-#define TRIES 16
+/* So many files for one place are written at once, or left by the killed. */
+#define SLOTS 8
 
-/* Length of the directory's part of @path, with its slash. */
-static size_t directory_len(const char *path)
+size_t new_file_directory_len(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
 	return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
-/* The name has nothing of the other's: that may be as long as names can be. */
-static char *temporary_name(const char *path)
+/* Not with the other's name in it: that may be as long as names can be. */
+static char *temporary_name(const char *path, unsigned slot)
 {
-	char *name;
-	uint64_t random;
+	size_t len = new_file_directory_len(path);
+	const char *name = path + len;
+	char *text;
 
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) !=
-	    (ssize_t)sizeof(random))
-		random = monotonic_ns();
-	if (asprintf(&name, "%.*s.ember-%016" PRIx64, (int)directory_len(path),
-		     path, random) < 0)
+	if (asprintf(&text, "%.*s" NEW_FILE_PREFIX "%08lx-%u", (int)len, path,
+		     crc32(crc32(0, NULL, 0), (const uint8_t *)name,
+			   (unsigned)strlen(name)),
+		     slot) < 0)
 		return NULL;
-	return name;
+	return text;
+}
+
+/* The mark of somebody who lives. */
+static bool lock(int fd)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return !fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Between the two steps somebody may have taken it for left behind. On file
+ * systems without locks nobody does. */
+static int open_locked(const char *name)
+{
+	AUTO_CLOSE int fd =
+		open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (!lock(fd) && (errno == EAGAIN || errno == EACCES))
+		return -EEXIST;
+	if (fstat(fd, &st))
+		return -errno;
+	return st.st_nlink ? take_fd(&fd) : -EEXIST;
+}
+
+static int take_slot(struct new_file *file)
+{
+	int ret = -EEXIST;
+
+	for (unsigned i = 0; i < SLOTS && ret == -EEXIST; i++) {
+		free(take_ptr(file->temporary));
+		file->temporary = temporary_name(file->path, i);
+		if (!file->temporary)
+			return -ENOMEM;
+		ret = open_locked(file->temporary);
+	}
+	if (ret < 0) {
+		free(take_ptr(file->temporary)); /* it is not ours */
+		return ret;
+	}
+	file->fd = ret;
+	return 0;
+}
+
+static void remove_if_left(const char *name)
+{
+	AUTO_CLOSE int fd =
+		open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd >= 0 && lock(fd))
+		unlink(name);
+}
+
+/* What the killed left of files for this place. */
+static void remove_left(const char *path)
+{
+	for (unsigned i = 0; i < SLOTS; i++) {
+		char *name = temporary_name(path, i);
+
+		if (name)
+			remove_if_left(name);
+		free(name);
+	}
 }
 
 static int create(struct new_file *file)
 {
-	int ret = -EEXIST;
+	int ret = take_slot(file);
 
-	for (int i = 0; i < TRIES && ret == -EEXIST; i++) {
-		free(take_ptr(file->temporary));
-		file->temporary = temporary_name(file->path);
-		if (!file->temporary)
-			return -ENOMEM;
-		file->fd = open(file->temporary,
-				O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		ret = file->fd < 0 ? -errno : 0;
-	}
-	if (ret)
-		free(take_ptr(file->temporary)); /* it is not ours */
-	return ret;
+	if (ret != -EEXIST)
+		return ret;
+	remove_left(file->path);
+	return take_slot(file);
 }
 
 int new_file_error(const char *what, const char *verb, int code,
@@ -66,7 +121,7 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 {
 	if (stat(path, ret_st)) {
 		ret_st->st_mode = 0;
-		return errno == ENOENT
+		return errno == ENOENT && *path
 			       ? 0
 			       : new_file_error(what, "open", errno, err);
 	}
@@ -80,6 +135,13 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 			 what, path);
 }
 
+char *new_file_place(const char *path)
+{
+	char *place = realpath(path, NULL);
+
+	return place || errno != ENOENT ? place : strdup(path);
+}
+
 int new_file_open(struct new_file *file, const char *path, const char *what,
 		  struct error *err)
 {
@@ -90,7 +152,7 @@ int new_file_open(struct new_file *file, const char *path, const char *what,
 	ret = look_at_old(path, what, &old, err);
 	if (ret)
 		return ret;
-	file->path = old.st_mode ? realpath(path, NULL) : strdup(path);
+	file->path = new_file_place(path);
 	if (!file->path)
 		return new_file_error(what, "open", errno, err);
 	ret = create(file);
@@ -106,7 +168,7 @@ int new_file_open(struct new_file *file, const char *path, const char *what,
 /* A directory may be one to write to and not to read: then it is not synced. */
 static int sync_directory(const char *path)
 {
-	size_t len = directory_len(path);
+	size_t len = new_file_directory_len(path);
 	char *directory = len ? strndup(path, len) : strdup(".");
 	AUTO_CLOSE int fd = -1;
 
@@ -133,18 +195,36 @@ static int take_place(struct new_file *file)
 	return 0;
 }
 
+const char *new_file_name(const struct new_file *file)
+{
+	return file->temporary + new_file_directory_len(file->temporary);
+}
+
+int new_file_sync(struct new_file *file, struct error *err)
+{
+	if (fsync(file->fd))
+		return new_file_error(file->what, "sync", errno, err);
+	return 0;
+}
+
 int new_file_commit(struct new_file *file, bool sync, struct error *err)
 {
-	int ret;
+	int ret = sync ? new_file_sync(file, err) : 0;
 
-	if (sync && fsync(file->fd))
-		return new_file_error(file->what, "sync", errno, err);
+	if (ret)
+		return ret;
 	ret = take_place(file);
 	if (ret)
 		return new_file_error(file->what, "rename", -ret, err);
+	remove_left(file->path);
 	if (sync)
 		ret = sync_directory(file->path);
 	return ret ? new_file_error(file->what, "sync", -ret, err) : 0;
+}
+
+void new_file_keep(struct new_file *file)
+{
+	free(take_ptr(file->temporary));
 }
 
 void new_file_release(struct new_file *file)

@@ -25,7 +25,7 @@
 #include <stdbool.h>
 
 #define STATE_VERSION_MAJOR 1
-#define STATE_VERSION_MINOR 0
+#define STATE_VERSION_MINOR 1
 
 /* A state file is at most this long. */
 #define STATE_SIZE_MAX MIB(10)

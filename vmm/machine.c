@@ -35,6 +35,7 @@ void machine_destroy(struct machine *machine)
 	if (!machine)
 		return;
 	machine_end_restore(machine);
+	free(machine->dirty);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		vcpu_destroy(machine->vcpus[i]);
 	for (size_t i = 0; i < machine->virtio_count; i++)

@@ -17,6 +17,8 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct memory_file;
+struct memory_file_request;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -86,10 +88,18 @@ void machine_resume(struct machine *machine);
 int machine_save(struct machine *machine, struct state_writer *writer,
 		 struct error *err) must_check;
 
-/* And its memory: all of it, or (@diff) what has changed since the last time.
- * What could not be written counts as changed the next time, too. */
-int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err) must_check;
+/*
+ * And its memory, in steps (snapshot/memory_file.h). Its devices are saved
+ * before it is filled: that may change it. At the end it is said whether there
+ * is a snapshot now: if not, what has changed still counts for the next one.
+ */
+int machine_open_memory_file(struct machine *machine,
+			     const struct memory_file_request *request,
+			     struct memory_file **ret_file,
+			     struct error *err) must_check;
+int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
+			     struct error *err) must_check;
+void machine_end_snapshot(struct machine *machine, bool done);
 
 int machine_ctrl_alt_del(struct machine *machine) must_check;
 

@@ -50,6 +50,7 @@ struct machine {
 	size_t vcpu_count;
 
 	bool tracks_dirty;
+	uint64_t *dirty; /* on its way into a snapshot; NULL: none is taken */
 	bool rekick; /* kicks and interrupts may have been lost: before it goes
 			on */
 	int uffd, uffd_socket; /* held for a page-fault handler; -1: none */

@@ -52,67 +52,68 @@ int machine_save(struct machine *machine, struct state_writer *writer,
 	return save_vcpus(machine, writer, err);
 }
 
-/* What has changed since the last time, as bits; NULL without tracking. */
-static int collect_dirty(struct machine *machine, uint64_t **ret_bits,
-			 struct error *err)
+/* What has changed since the last time, as bits; none without tracking. */
+static int collect_dirty(struct machine *machine, struct error *err)
 {
 	size_t words = gmem_size(machine->mem) / PAGE_SIZE_4K / 64 + 1;
 	int ret;
 
-	*ret_bits = NULL;
 	if (!machine->tracks_dirty)
 		return 0;
-	*ret_bits = calloc(words, sizeof(**ret_bits));
-	if (!*ret_bits)
+	machine->dirty = calloc(words, sizeof(*machine->dirty));
+	if (!machine->dirty)
 		return error_set_os(err, ENOMEM, "Cannot list dirty pages:");
-	ret = kvm_collect_dirty(&machine->kvm, machine->mem, *ret_bits);
+	ret = kvm_collect_dirty(&machine->kvm, machine->mem, machine->dirty);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot list dirty pages:");
-	gmem_take_dirty(machine->mem, *ret_bits);
+	gmem_take_dirty(machine->mem, machine->dirty);
 	return 0;
 }
 
-int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err)
+int machine_open_memory_file(struct machine *machine,
+			     const struct memory_file_request *request,
+			     struct memory_file **ret_file, struct error *err)
 {
-	AUTO_FREE uint64_t *dirty = NULL;
-	struct memory_file_request request = {
-		.path = path,
-		.kind = diff ? MEMORY_DIFF : MEMORY_FULL,
-		.sync = sync,
-	};
-	struct memory_file_stats stats;
-	int ret = collect_dirty(machine, &dirty, err);
+	return memory_file_open(ret_file, machine->mem, request, err);
+}
 
-	if (ret)
-		return ret;
-	request.dirty = dirty;
-	ret = memory_file_write(machine->mem, &request, &stats, err);
-	if (ret && dirty)
-		gmem_return_dirty(machine->mem, dirty);
+int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
+			     struct error *err)
+{
+	const struct memory_file_stats *stats = memory_file_stats(file);
+	int ret = collect_dirty(machine, err);
+
+	if (!ret)
+		ret = memory_file_fill(file, machine->dirty, err);
 	if (!ret)
 		log_info("Memory file: %lu pages; scan %lu us, write %lu us, "
 			 "sync %lu us.",
-			 (unsigned long)stats.pages_written,
-			 (unsigned long)stats.us_scan,
-			 (unsigned long)stats.us_write,
-			 (unsigned long)stats.us_sync);
+			 (unsigned long)stats->pages_written,
+			 (unsigned long)stats->us_scan,
+			 (unsigned long)stats->us_write,
+			 (unsigned long)stats->us_sync);
 	return ret;
+}
+
+void machine_end_snapshot(struct machine *machine, bool done)
+{
+	if (machine->dirty && !done)
+		gmem_return_dirty(machine->mem, machine->dirty);
+	free(take_ptr(machine->dirty));
 }
 
 /* --------------------------------------------------------------- restoring */
 
-static int open_memory(const struct machine_snapshot *snapshot, int *ret_fd,
+static int open_memory(const struct machine_request *request,
+		       const struct machine_snapshot *snapshot, int *ret_fd,
 		       struct error *err)
 {
 	*ret_fd = -1;
 	if (snapshot->uffd)
 		return 0;
-	*ret_fd =
-		open(snapshot->memory_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (*ret_fd < 0)
-		return error_set_os(err, errno, "Failed to load guest memory:");
-	return 0;
+	return pair_open_memory(snapshot->state, snapshot->memory_path,
+				MIB(request->config->mem_size_mib), ret_fd,
+				err);
 }
 
 static int map_memory(struct machine *machine,
@@ -121,7 +122,7 @@ static int map_memory(struct machine *machine,
 		      struct error *err)
 {
 	int fd;
-	int ret = open_memory(snapshot, &fd, err);
+	int ret = open_memory(request, snapshot, &fd, err);
 
 	if (!ret)
 		ret = machine_map_memory(machine, request,

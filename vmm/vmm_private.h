@@ -10,6 +10,7 @@
 #ifndef EMBER_VMM_PRIVATE_H
 #define EMBER_VMM_PRIVATE_H
 
+#include "snapshot/pair.h"
 #include "virtio/vsock.h"
 #include "vmm/boot_source.h"
 #include "vmm/drives.h"
@@ -39,6 +40,9 @@ struct vmm {
 
 	struct machine *machine;
 	char *parent; /* state file it was loaded from; NULL: booted */
+	/* Of the snapshot it was loaded from, and of the next it takes: the
+	 * same until it succeeds. All zero: none, not drawn. */
+	struct pair_id loaded, next;
 	struct metrics metrics;
 	struct loop_timer metrics_timer;
 };

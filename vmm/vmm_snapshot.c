@@ -4,9 +4,11 @@
  *
  * A snapshot is two files. The memory file is guest RAM, byte for byte; it is
  * what clones map. The state file is everything else: what was configured, the
- * vCPUs, KVM's own devices, ours. It is made in our memory first, since that
- * takes the time of some system calls, then memory is written, and last the
- * state file appears under its name: whoever finds it finds a whole snapshot.
+ * vCPUs, KVM's own devices, ours. Both are opened first, since that is where
+ * most of what can go wrong does. The state is made in our memory and written
+ * under another name, then memory is written, and when all is there the state
+ * file gets its place: from then on the new snapshot is found, and the old one
+ * until then (pair.h).
  *
  * A load is the other way round: the state file is read and checked, the
  * devices are made from their configuration as requests of the API would, with
@@ -16,15 +18,17 @@
  */
 #include "snapshot/config_state.h"
 #include "snapshot/describe.h"
+#include "snapshot/memory_file.h"
 #include "vmm/vmm_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STATE_WHAT "snapshot backing file"
 
 /* ------------------------------------------------------------------ phases */
 
@@ -84,20 +88,46 @@ static void save_config(struct vmm *vmm, struct state_writer *writer)
 		config_state_save_mmds(writer, mmds_config(vmm->mmds));
 }
 
-static int save_state(struct vmm *vmm, struct state_writer *writer,
-		      struct error *err)
+/* A snapshot on its way to its files. */
+struct creation {
+	struct vmm *vmm;
+	const struct snapshot_create_config *config;
+	struct state_writer writer;
+	struct new_file state_file;
+	struct memory_file *memory; /* NULL: memory is in a memfd */
+	struct phases phases;
+};
+
+static int save_pair(struct creation *creation, struct error *err)
 {
+	struct snapshot_pair pair = {.name = ""};
+	int ret = 0;
+
+	if (creation->memory)
+		ret = memory_file_pair(creation->memory, &pair, err);
+	if (!ret)
+		pair_save(&creation->writer, &pair);
+	return ret;
+}
+
+static int save_state(struct creation *creation, struct error *err)
+{
+	struct vmm *vmm = creation->vmm;
+	struct state_writer *writer = &creation->writer;
 	int ret;
 
 	save_meta(vmm, writer);
 	save_config(vmm, writer);
-	ret = machine_save(vmm->machine, writer, err);
+	ret = save_pair(creation, err);
+	if (!ret)
+		ret = machine_save(vmm->machine, writer, err);
+	if (!ret && state_writer_finish(writer))
+		ret = error_set(err, EFBIG, "It does not fit into %lu bytes.",
+				(unsigned long)STATE_SIZE_MAX);
 	if (ret)
-		return ret;
-	ret = state_writer_finish(writer);
-	if (ret)
-		return error_set_os(err, -ret, "Cannot keep the state:");
-	return 0;
+		error_prefix(err, "Cannot save the microVM state: ");
+	phases_note(&creation->phases, "state");
+	return ret;
 }
 
 static int write_all(int fd, const uint8_t *bytes, size_t len)
@@ -115,59 +145,30 @@ static int write_all(int fd, const uint8_t *bytes, size_t len)
 	return 0;
 }
 
-/* The state file under another name until it is complete. */
-struct pending_file {
-	char path[4096];
-	const char *target;
-};
-
-static int write_pending(struct pending_file *file,
-			 const struct state_writer *writer, bool sync,
-			 struct error *err)
+static int write_state_file(struct creation *creation, struct error *err)
 {
-	AUTO_CLOSE int fd = -1;
-	int len = snprintf(file->path, sizeof(file->path), "%s.%d.tmp",
-			   file->target, (int)getpid());
-	int ret;
+	struct new_file *file = &creation->state_file;
+	int ret = write_all(file->fd, creation->writer.bytes,
+			    creation->writer.len);
 
-	if (len < 0 || (size_t)len >= sizeof(file->path))
-		return error_set_os(err, ENAMETOOLONG,
-				    "Cannot perform open on the snapshot "
-				    "backing file:");
-	fd = open(file->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_set_os(err, errno,
-				    "Cannot perform open on the snapshot "
-				    "backing file:");
-	ret = write_all(fd, writer->bytes, writer->len);
-	if (!ret && sync && fsync(fd))
-		ret = -errno;
-	if (!ret)
-		return 0;
-	unlink(file->path);
-	return error_set_os(err, -ret,
-			    "Cannot perform write on the snapshot backing "
-			    "file:");
+	if (ret)
+		return new_file_error(STATE_WHAT, "write", -ret, err);
+	ret = creation->config->sync ? new_file_sync(file, err) : 0;
+	phases_note(&creation->phases, "state file");
+	return ret;
 }
 
-static int publish(const struct pending_file *file, struct error *err)
+static int open_memory(struct creation *creation, struct error *err)
 {
-	int code;
-
-	if (rename(file->path, file->target) == 0)
-		return 0;
-	code = errno;
-	unlink(file->path);
-	return error_set_os(err, code,
-			    "Cannot perform rename on the snapshot backing "
-			    "file:");
-}
-
-static int write_memory(struct vmm *vmm,
-			const struct snapshot_create_config *config,
-			struct error *err)
-{
-	int ret;
+	const struct snapshot_create_config *config = creation->config;
+	struct vmm *vmm = creation->vmm;
+	struct memory_file_request request = {
+		.path = config->mem_file_path,
+		.kind = config->type == SNAPSHOT_DIFF ? MEMORY_DIFF
+						      : MEMORY_FULL,
+		.sync = config->sync,
+		.known = {vmm->loaded, vmm->next},
+	};
 
 	if (!config->mem_file_path) {
 		if (vmm->options.memory_backing == GMEM_MEMFD)
@@ -177,37 +178,89 @@ static int write_memory(struct vmm *vmm,
 			"missing field `mem_file_path`: only memory in "
 			"a memfd outlives the snapshot");
 	}
-	ret = machine_write_memory(vmm->machine, config->mem_file_path,
-				   config->type == SNAPSHOT_DIFF, config->sync,
-				   err);
+	if (pair_id_none(&vmm->next))
+		pair_draw_id(&vmm->next);
+	request.id = vmm->next;
+	return machine_open_memory_file(vmm->machine, &request,
+					&creation->memory, err);
+}
+
+/* One file cannot be both. */
+static int check_places(const struct creation *creation, struct error *err)
+{
+	const char *path = creation->config->mem_file_path;
+	AUTO_FREE char *place = path ? new_file_place(path) : NULL;
+
+	if (!place || strcmp(place, creation->state_file.path) != 0)
+		return 0;
+	return error_set(err, EINVAL,
+			 "`snapshot_path` and `mem_file_path` are the same "
+			 "file, %s",
+			 path);
+}
+
+static int open_files(struct creation *creation, struct error *err)
+{
+	int ret =
+		new_file_open(&creation->state_file,
+			      creation->config->snapshot_path, STATE_WHAT, err);
+
+	if (!ret)
+		ret = check_places(creation, err);
+	if (ret)
+		return ret;
+	ret = open_memory(creation, err);
 	if (ret)
 		error_prefix(err, "Cannot write the guest memory: ");
+	phases_note(&creation->phases, "files");
 	return ret;
 }
 
-static int create(struct vmm *vmm, const struct snapshot_create_config *config,
-		  struct state_writer *writer, struct phases *phases,
-		  struct error *err)
+static int fill_memory(struct creation *creation, struct error *err)
 {
-	struct pending_file file = {.target = config->snapshot_path};
-	int ret = save_state(vmm, writer, err);
+	int ret = 0;
 
-	if (ret) {
-		error_prefix(err, "Cannot save the microVM state: ");
-		return ret;
-	}
-	phases_note(phases, "state");
-	ret = write_pending(&file, writer, config->sync, err);
+	if (creation->memory)
+		ret = machine_fill_memory_file(creation->vmm->machine,
+					       creation->memory, err);
+	if (ret)
+		error_prefix(err, "Cannot write the guest memory: ");
+	phases_note(&creation->phases, "memory file");
+	return ret;
+}
+
+/* From when the state file is in its place it is this snapshot that is found,
+ * whatever its memory file is called (pair.h). */
+static int commit(struct creation *creation, struct error *err)
+{
+	int ret = new_file_commit(&creation->state_file, creation->config->sync,
+				  err);
+
 	if (ret)
 		return ret;
-	phases_note(phases, "state file");
-	ret = write_memory(vmm, config, err);
-	if (ret) {
-		unlink(file.path);
-		return ret;
-	}
-	phases_note(phases, "memory file");
-	return publish(&file, err);
+	if (creation->memory)
+		ret = memory_file_commit(creation->memory, err);
+	if (ret) /* its mark may still be there */
+		creation->vmm->loaded = creation->vmm->next;
+	creation->vmm->next = (struct pair_id){0};
+	phases_note(&creation->phases, "names");
+	return ret;
+}
+
+static int create(struct creation *creation, struct error *err)
+{
+	int ret = open_files(creation, err);
+
+	if (!ret)
+		ret = save_state(creation, err);
+	if (!ret)
+		ret = write_state_file(creation, err);
+	if (!ret)
+		ret = fill_memory(creation, err);
+	if (!ret)
+		ret = commit(creation, err);
+	machine_end_snapshot(creation->vmm->machine, !ret);
+	return ret;
 }
 
 int vmm_create_snapshot(struct vmm *vmm,
@@ -217,8 +270,11 @@ int vmm_create_snapshot(struct vmm *vmm,
 	bool diff = config->type == SNAPSHOT_DIFF;
 	struct latency_metrics *latencies = &vmm->metrics.latencies_us;
 	uint64_t start = monotonic_ns();
-	struct state_writer writer;
-	struct phases phases;
+	struct creation creation = {
+		.vmm = vmm,
+		.config = config,
+		.state_file.fd = -1,
+	};
 	int ret;
 
 	if (vmm->state != VMM_PAUSED)
@@ -226,13 +282,15 @@ int vmm_create_snapshot(struct vmm *vmm,
 				 "Cannot save the microVM state: Operation not "
 				 "allowed: save/restore unavailable while "
 				 "running");
-	phases_begin(&phases);
-	state_writer_init(&writer);
-	ret = create(vmm, config, &writer, &phases, err);
-	state_writer_release(&writer);
+	phases_begin(&creation.phases);
+	state_writer_init(&creation.writer);
+	ret = create(&creation, err);
+	state_writer_release(&creation.writer);
+	memory_file_close(creation.memory);
+	new_file_release(&creation.state_file);
 	if (ret)
 		return ret;
-	log_info("Snapshot phases in us: %s.", phases.text);
+	log_info("Snapshot phases in us: %s.", creation.phases.text);
 	vmm_record_latency(
 		diff ? &latencies->vmm_diff_create_snapshot
 		     : &latencies->vmm_full_create_snapshot,
@@ -473,8 +531,15 @@ static int restore_machine(struct load *load, struct error *err)
 /* The snapshot that was loaded is the parent of those taken from now on. */
 static int note_parent(struct load *load, struct error *err)
 {
-	load->vmm->parent = strdup(load->config->snapshot_path);
-	return load->vmm->parent ? 0 : error_set_os(err, ENOMEM, "No memory:");
+	struct vmm *vmm = load->vmm;
+	struct snapshot_pair pair;
+	int ret = pair_load(&load->file, &pair, err);
+
+	if (ret)
+		return ret;
+	vmm->loaded = pair.id;
+	vmm->parent = strdup(load->config->snapshot_path);
+	return vmm->parent ? 0 : error_set_os(err, ENOMEM, "No memory:");
 }
 
 static int load_all(struct load *load, json_t *metadata, struct error *err)

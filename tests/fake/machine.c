@@ -52,14 +52,28 @@ int machine_save(struct machine *machine, struct state_writer *writer,
 	return error_set(err, ENOTSUP, "nothing to save");
 }
 
-int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err)
+int machine_open_memory_file(struct machine *machine,
+			     const struct memory_file_request *request,
+			     struct memory_file **ret_file, struct error *err)
 {
 	(void)machine;
-	(void)path;
-	(void)diff;
-	(void)sync;
+	(void)request;
+	(void)ret_file;
 	return error_set(err, ENOTSUP, "no memory");
+}
+
+int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
+			     struct error *err)
+{
+	(void)machine;
+	(void)file;
+	return error_set(err, ENOTSUP, "no memory");
+}
+
+void machine_end_snapshot(struct machine *machine, bool done)
+{
+	(void)machine;
+	(void)done;
 }
 
 int machine_run(struct machine *machine, bool run, struct error *err)

@@ -4,48 +4,16 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import (Monitor, NOT_AFTER_START, NOT_BEFORE_START, TIMEOUT, guest,
-                   need_kvm)
+from ember import (Monitor, NOT_AFTER_START, NOT_BEFORE_START, need_kvm)
+from snapshots import LOAD, MIB, Snapshot, pause, refused_load, start_guest
 from tap import main, test
-
-MIB = 1 << 20
-LOAD = "Load snapshot error: "
-RESTORE = LOAD + "Failed to restore from snapshot: "
-
 
 def counting(t, **machine):
     """A guest that prints a rising number."""
-    need_kvm()
-    m = Monitor(test=t)
-    m.start(guest("counter"), **machine)
-    m.expect(b"\n20\n")
-    return m
-
-
-class Snapshot:
-    """Two files of a test's own."""
-
-    def __init__(self, t, name="snap"):
-        self.state, self.memory = t.path(name), t.path(name + ".mem")
-
-    def create(self, m, **fields):
-        m.put("/snapshot/create", **{
-            "snapshot_path": self.state, "mem_file_path": self.memory,
-            **fields})
-
-    def body(self, **fields):
-        return {"snapshot_path": self.state,
-                "mem_backend": {"backend_type": "File",
-                                "backend_path": self.memory}, **fields}
-
-    def load(self, t, resume=True, args=(), **fields):
-        m = Monitor(test=t, args=args)
-        m.put("/snapshot/load", **self.body(resume_vm=resume, **fields))
-        return m
+    return start_guest(t, "counter", b"\n20\n", **machine)
 
 
 def numbers(m):
@@ -63,13 +31,6 @@ def goes_on_after(t, m, console, name):
             if line.isdigit()]
     t.point(seen == list(range(seen[0], seen[0] + len(seen))), name,
             str(seen[-20:]))
-
-
-def pause(m):
-    """What is on the console when nothing more comes."""
-    m.patch("/vm", state="Paused")
-    time.sleep(0.05)
-    return m.console
 
 
 def wait_for_more(m):
@@ -164,12 +125,12 @@ def state_is_told_in_words(t):
     t.point(done.returncode == 0 and done.stderr == "", "no error",
             done.stderr)
     lines = done.stdout.splitlines()
-    t.point(lines[0] == "v1.0.0", "the version comes first", done.stdout)
+    t.point(lines[0] == "v1.1.0", "the version comes first", done.stdout)
     t.point("memory: 128 MiB" in lines and "vcpus: 1" in lines and
             "parent: none" in lines, "the machine", done.stdout)
     done = subprocess.run([binary, "--snapshot-version"],
                           capture_output=True, text=True)
-    t.point(done.stdout == "v1.0.0\n", "the format's version", done.stdout)
+    t.point(done.stdout == "v1.1.0\n", "the format's version", done.stdout)
     done = subprocess.run([binary, "--describe-snapshot", "/nowhere"],
                           capture_output=True, text=True)
     t.point(done.returncode == 1 and "No such file" in done.stderr,
@@ -208,15 +169,6 @@ def creating_is_refused(t):
     t.point(fault == NOT_BEFORE_START, "before the start", fault)
     m.patch("/vm", state="Resumed")
     wait_for_more(m)
-
-
-def refused_load(t, body, text, name, prefix=RESTORE):
-    """A load that fails ends the monitor, after it has answered."""
-    m = Monitor(test=t)
-    fault = m.fault("PUT", "/snapshot/load", body)
-    code = m.wait()
-    t.point(text in fault and fault.startswith(prefix) and code == 1, name,
-            "%s; exit code %s" % (fault, code))
 
 
 @test

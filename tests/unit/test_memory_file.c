@@ -113,11 +113,10 @@ static void put(struct gmem *mem, uint64_t page, char letter)
 static int save(struct fixture *f, enum memory_kind kind, const char *path,
 		const uint64_t *dirty)
 {
-	const struct memory_file_request request = {
-		.path = path, .kind = kind, .dirty = dirty};
+	const struct memory_file_request request = {.path = path, .kind = kind};
 
 	f->err.text[0] = '\0';
-	return memory_file_write(f->mem, &request, &f->stats, &f->err);
+	return memory_file_write(f->mem, &request, dirty, &f->stats, &f->err);
 }
 
 static void save_ok(struct fixture *f, enum memory_kind kind, const char *path,
@@ -646,11 +645,11 @@ static void test_sync_reaches_the_disk(void **state)
 
 	make(&f->mem, GMEM_ANONYMOUS, NULL);
 	put(f->mem, 0, 'x');
-	assert_int_equal(memory_file_write(f->mem, &full, &f->stats, &f->err),
-			 0);
+	assert_int_equal(
+		memory_file_write(f->mem, &full, NULL, &f->stats, &f->err), 0);
 	assert_true(f->stats.us_sync > 0);
-	assert_int_equal(memory_file_write(f->mem, &diff, &f->stats, &f->err),
-			 0);
+	assert_int_equal(
+		memory_file_write(f->mem, &diff, NULL, &f->stats, &f->err), 0);
 	assert_letters(f->full, "ax");
 }
 

@@ -171,7 +171,7 @@ static void test_forged_structure_is_refused(void **state)
 		const char *text;
 	} cases[] = {
 		{0, 'X', "Magic value does not match"},
-		{8, 9, "Invalid data version: 9.0"},
+		{8, 9, "Invalid data version: 9.1"},
 		{10, 200, "Invalid data version: 1.200"},
 		{12, 0, "Bytes behind the last section"},
 		{12, 1, "Bytes behind the last section"},

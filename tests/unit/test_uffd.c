@@ -172,8 +172,8 @@ static void test_full_file_is_complete(void **state)
 
 	start(f);
 	assert_int_equal(gmem_write(f->mem, 0x3000, "mine", 4), 0);
-	assert_int_equal(memory_file_write(f->mem, &request, &stats, &f->err),
-			 0);
+	assert_int_equal(
+		memory_file_write(f->mem, &request, NULL, &stats, &f->err), 0);
 	stop(f);
 	assert_int_equal(stats.pages_written, 3);
 	fd = open(f->copy, O_RDONLY | O_CLOEXEC);
@@ -195,8 +195,8 @@ static void test_diff_file_asks_for_nothing(void **state)
 
 	start(f);
 	assert_int_equal(gmem_write(f->mem, 0x3000, "mine", 4), 0);
-	assert_int_equal(memory_file_write(f->mem, &request, &stats, &f->err),
-			 0);
+	assert_int_equal(
+		memory_file_write(f->mem, &request, NULL, &stats, &f->err), 0);
 	stop(f);
 	assert_int_equal(stats.pages_written, 1);
 	assert_int_equal(f->handler.served, 1);

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of snapshots share: two files and what is done with them, and
+guests that notice what became of them."""
+import os
+import time
+
+from ember import TIMEOUT, Monitor, guest, need_kvm
+
+MIB = 1 << 20
+LOAD = "Load snapshot error: "
+RESTORE = LOAD + "Failed to restore from snapshot: "
+
+
+class Snapshot:
+    """Two files of a test's own."""
+
+    def __init__(self, t, name="snap"):
+        self.state, self.memory = t.path(name), t.path(name + ".mem")
+
+    def fields(self, **fields):
+        """The body of a request to create it."""
+        return {"snapshot_path": self.state, "mem_file_path": self.memory,
+                **fields}
+
+    def create(self, m, **fields):
+        m.put("/snapshot/create", **self.fields(**fields))
+
+    def body(self, **fields):
+        """The body of a request to load it."""
+        return {"snapshot_path": self.state,
+                "mem_backend": {"backend_type": "File",
+                                "backend_path": self.memory}, **fields}
+
+    def load(self, t, resume=True, args=(), **fields):
+        m = Monitor(test=t, args=args)
+        m.put("/snapshot/load", **self.body(resume_vm=resume, **fields))
+        return m
+
+    def blocks(self):
+        """Of the memory file, those that hold something."""
+        return os.stat(self.memory).st_blocks
+
+
+def start_guest(t, name, text, boot_args="", **machine):
+    """A monitor with this guest, which has said @text."""
+    need_kvm()
+    m = Monitor(test=t)
+    m.start(guest(name), boot_args=boot_args, **machine)
+    m.expect(text)
+    return m
+
+
+def turning(t, boot_args="", **machine):
+    """A guest that knows whether its registers and memory go together."""
+    return start_guest(t, "torn", b"turn 5\n", boot_args, **machine)
+
+
+def pause(m):
+    """What is on the console when nothing more comes."""
+    m.patch("/vm", state="Paused")
+    time.sleep(0.05)
+    return m.console
+
+
+def turns(console):
+    """The numbers of the turns that were reported in whole lines."""
+    return [int(line.split()[1]) for line in console.split(b"\n")[:-1]
+            if line.startswith(b"turn ") and line[5:].isdigit()]
+
+
+def whole(m, count=3):
+    """Whether a guest that was loaded goes on, and not torn."""
+    deadline = time.monotonic() + TIMEOUT
+    while len(turns(m.console)) < count and b"torn" not in m.console and (
+            time.monotonic() < deadline):
+        time.sleep(0.002)
+    return b"torn" not in m.console and len(turns(m.console)) >= count
+
+
+def refused_load(t, body, text, name, prefix=RESTORE):
+    """A load that fails ends the monitor, after it has answered."""
+    m = Monitor(test=t)
+    fault = m.fault("PUT", "/snapshot/load", body)
+    code = m.wait()
+    t.point(text in fault and fault.startswith(prefix) and code == 1, name,
+            "%s; exit code %s" % (fault, code))
