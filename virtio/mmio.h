@@ -48,6 +48,9 @@ void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *writer,
 int virtio_mmio_load(struct virtio_mmio *mmio, const struct state_file *file,
 		     uint16_t instance, struct error *err) must_check;
 
+/* Is there a section of that number? */
+bool virtio_mmio_is_saved(const struct state_file *file, uint16_t instance);
+
 /* Kicks and interrupts may have been lost around a snapshot: kicks all queues
  * of an active device, and raises again an interrupt that the driver has not
  * acknowledged. In the microVM that goes on and in the one that was loaded,

@@ -27,6 +27,13 @@ void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *writer,
 	state_end(writer);
 }
 
+bool virtio_mmio_is_saved(const struct state_file *file, uint16_t instance)
+{
+	struct state_reader reader;
+
+	return state_find(file, SECTION, instance, &reader);
+}
+
 /* The guest knows the device by these. */
 static int check_place(const struct virtio_mmio *mmio,
 		       const struct virtio_mmio *saved, struct error *err)

@@ -175,6 +175,12 @@ static int restore_devices(struct machine *machine,
 	for (size_t i = 0; i < machine->virtio_count && !ret; i++)
 		ret = virtio_mmio_load(machine->virtio[i], state, (uint16_t)i,
 				       err);
+	if (!ret &&
+	    virtio_mmio_is_saved(state, (uint16_t)machine->virtio_count))
+		ret = error_set(err, EINVAL,
+				"The snapshot has more devices than the %zu "
+				"that are configured in it",
+				machine->virtio_count);
 	return ret;
 }
 

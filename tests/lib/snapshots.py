@@ -41,18 +41,40 @@ class Snapshot:
         return os.stat(self.memory).st_blocks
 
 
-def start_guest(t, name, text, boot_args="", **machine):
-    """A monitor with this guest, which has said @text."""
+def start_guest(t, name, text, boot_args="", devices=None, **machine):
+    """A monitor with this guest, which has said @text. @devices: a function
+    that adds them."""
     need_kvm()
     m = Monitor(test=t)
+    if devices:
+        devices(m)
     m.start(guest(name), boot_args=boot_args, **machine)
     m.expect(text)
     return m
 
 
-def turning(t, boot_args="", **machine):
+def turning(t, boot_args="", devices=None, **machine):
     """A guest that knows whether its registers and memory go together."""
-    return start_guest(t, "torn", b"turn 5\n", boot_args, **machine)
+    return start_guest(t, "torn", b"turn 5\n", boot_args, devices, **machine)
+
+
+def disk_user(t):
+    """A guest that uses a disk when it is told, and has a socket device."""
+    def devices(m):
+        m.put("/drives/disk", drive_id="disk", is_root_device=False,
+              path_on_host=t.write("disk", bytes(128 * 512)))
+        m.put("/vsock", guest_cid=3, uds_path=t.path("vsock"))
+
+    m = start_guest(t, "disk", b"ready\n", devices=devices)
+    uses_disk(m)
+    return m
+
+
+def uses_disk(m):
+    """A write and a read."""
+    for letter in (b"w", b"r"):
+        m.send(letter)
+        m.expect(b"status 0 data 0x5555aaaa\n")
 
 
 def pause(m):
