@@ -71,7 +71,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -136,7 +136,10 @@ $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libemb
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
 # Built with CC=clang and SAN=fuzzer-no-link,address,undefined.
-$(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
+$(B)/tests/fuzz/fuzz_machine_state: %: %.o $(B)/tests/fake/kvm_ioctl.o $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=ioctl -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
+FAKED_FUZZ := $(filter-out fuzz_machine_state,$(FUZZ_TARGETS))
+$(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
 $(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile

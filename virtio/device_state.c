@@ -68,8 +68,11 @@ void virtio_device_save(struct virtio_device *dev, struct state_writer *writer)
 		dev->ops->quiesce(dev);
 	virtio_device_settle(dev); /* it may have found a queue broken */
 	save_shared(dev, writer);
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
 		queue_save(&dev->queues[q], writer);
+		if (dev->active)
+			queue_mark_dirty(&dev->queues[q]);
+	}
 	if (dev->ops->save)
 		dev->ops->save(dev, writer);
 	pthread_mutex_unlock(&dev->lock);

@@ -384,6 +384,13 @@ void queue_save(const struct queue *queue, struct state_writer *writer)
 	state_put_fields(writer, queue, fields, ARRAY_SIZE(fields));
 }
 
+void queue_mark_dirty(const struct queue *queue)
+{
+	gmem_mark_dirty(queue->mem, queue->desc_gpa, desc_area_len(queue));
+	gmem_mark_dirty(queue->mem, queue->driver_gpa, driver_area_len(queue));
+	gmem_mark_dirty(queue->mem, queue->device_gpa, device_area_len(queue));
+}
+
 void queue_load(struct queue *queue, struct state_reader *reader, bool active)
 {
 	state_get_fields(reader, queue, fields, ARRAY_SIZE(fields));

@@ -96,6 +96,10 @@ uint16_t queue_kick_at_next(struct queue *queue);
 /* What the driver set up, and where the device stands. */
 void queue_save(const struct queue *queue, struct state_writer *writer);
 
+/* The rings of an active queue count as changed since the last snapshot: who
+ * holds pointers into them, vhost too, need not tell. */
+void queue_mark_dirty(const struct queue *queue);
+
 /* The same back, unchecked, into a queue after queue_init. @active: of an
  * active device, queue_resume follows; otherwise it stands at its start. */
 void queue_load(struct queue *queue, struct state_reader *reader, bool active);

@@ -139,7 +139,7 @@ void snapshot_load_config_release(struct snapshot_load_config *config)
 const char *snapshot_override_for(const struct snapshot_overrides *overrides,
 				  const char *id)
 {
-	for (size_t i = 0; i < overrides->count; i++)
+	for (size_t i = overrides->count; i-- > 0;)
 		if (strcmp(overrides->list[i].id, id) == 0)
 			return overrides->list[i].target;
 	return NULL;

@@ -241,7 +241,7 @@ void snapshot_create_config_release(struct snapshot_create_config *config);
 void snapshot_overrides_release(struct snapshot_overrides *overrides);
 void snapshot_load_config_release(struct snapshot_load_config *config);
 
-/* NULL: there is none for @id. */
+/* The last one for @id; NULL: there is none. */
 const char *snapshot_override_for(const struct snapshot_overrides *overrides,
 				  const char *id);
 

@@ -483,6 +483,9 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 	if (!ret)
 		ret = load_nets(load, err);
 	if (!ret)
+		ret = nets_check(load->vmm->nets, &load->vmm->machine_config,
+				 err);
+	if (!ret)
 		ret = check_overrides(load, err);
 	if (!ret)
 		ret = load_vsock(load, err);

@@ -7,6 +7,7 @@ import time
 from ember import TIMEOUT, Monitor, guest, need_kvm
 
 MIB = 1 << 20
+PAGE = 4096
 LOAD = "Load snapshot error: "
 RESTORE = LOAD + "Failed to restore from snapshot: "
 
@@ -36,9 +37,21 @@ class Snapshot:
         m.put("/snapshot/load", **self.body(resume_vm=resume, **fields))
         return m
 
-    def blocks(self):
-        """Of the memory file, those that hold something."""
-        return os.stat(self.memory).st_blocks
+
+def pages(path):
+    """Those of a memory file that are not holes: number -> bytes."""
+    found = {}
+    with open(path, "rb") as source:
+        size, at = os.fstat(source.fileno()).st_size, 0
+        while at < size:
+            try:
+                start = os.lseek(source.fileno(), at, os.SEEK_DATA)
+            except OSError:  # nothing but holes
+                break
+            at = os.lseek(source.fileno(), start, os.SEEK_HOLE)
+            for offset in range(start, at, PAGE):
+                found[offset // PAGE] = os.pread(source.fileno(), PAGE, offset)
+    return found
 
 
 def start_guest(t, name, text, boot_args="", devices=None, **machine):
@@ -58,14 +71,14 @@ def turning(t, boot_args="", devices=None, **machine):
     return start_guest(t, "torn", b"turn 5\n", boot_args, devices, **machine)
 
 
-def disk_user(t):
+def disk_user(t, **machine):
     """A guest that uses a disk when it is told, and has a socket device."""
     def devices(m):
         m.put("/drives/disk", drive_id="disk", is_root_device=False,
               path_on_host=t.write("disk", bytes(128 * 512)))
         m.put("/vsock", guest_cid=3, uds_path=t.path("vsock"))
 
-    m = start_guest(t, "disk", b"ready\n", devices=devices)
+    m = start_guest(t, "disk", b"ready\n", devices=devices, **machine)
     uses_disk(m)
     return m
 
