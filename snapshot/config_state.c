@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TAG_MACHINE STATE_TAG('M', 'A', 'C', 'H')
 #define TAG_BOOT STATE_TAG('B', 'O', 'O', 'T')
@@ -243,6 +244,36 @@ int config_state_load_net(const struct state_file *file, uint16_t index,
 		return refuse(err, "a network interface with an MTU that "
 				   "cannot be");
 	return 0;
+}
+
+bool config_state_has_drive(const struct state_file *file, const char *id)
+{
+	bool found = true, same = false;
+
+	for (uint16_t i = 0; found && !same; i++) {
+		struct drive_config config = {0};
+
+		if (config_state_load_drive(file, i, &config, &found, NULL))
+			found = false;
+		same = found && strcmp(config.drive_id, id) == 0;
+		drive_config_release(&config);
+	}
+	return same;
+}
+
+bool config_state_has_net(const struct state_file *file, const char *id)
+{
+	bool found = true, same = false;
+
+	for (uint16_t i = 0; found && !same; i++) {
+		struct net_config config = {0};
+
+		if (config_state_load_net(file, i, &config, &found, NULL))
+			found = false;
+		same = found && strcmp(config.iface_id, id) == 0;
+		net_config_release(&config);
+	}
+	return same;
 }
 
 int config_state_load_vsock(const struct state_file *file,

@@ -378,6 +378,23 @@ static int override(const struct snapshot_overrides *overrides, const char *id,
 	return 1;
 }
 
+/* Every override must be of something; that is so before any is opened. */
+static int check_overrides(const struct load *load, struct error *err)
+{
+	const struct snapshot_overrides *nets = &load->config->nets;
+	const struct snapshot_overrides *drives = &load->config->drives;
+
+	for (size_t i = 0; i < nets->count; i++)
+		if (!config_state_has_net(&load->file, nets->list[i].id))
+			return error_set(err, ENODEV,
+					 "Unknown Network Device.");
+	for (size_t i = 0; i < drives->count; i++)
+		if (!config_state_has_drive(&load->file, drives->list[i].id))
+			return error_set(err, ENODEV, "Unknown Drive: %s",
+					 drives->list[i].id);
+	return 0;
+}
+
 static int load_drives(struct load *load, struct error *err)
 {
 	bool found = true;
@@ -449,26 +466,13 @@ static int load_mmds(struct load *load, json_t *metadata, struct error *err)
 
 	if (!ret && found)
 		ret = mmds_configure(mmds, &config, load->vmm->nets, err);
+	if (!ret && metadata && !mmds_config(mmds))
+		ret = error_set(err, EINVAL,
+				"The MMDS data store is not initialized.");
 	if (!ret && metadata)
 		ret = mmds_put(mmds, metadata, err);
 	mmds_config_release(&config);
 	return ret;
-}
-
-/* Every override must be of something. */
-static int check_overrides(const struct load *load, struct error *err)
-{
-	const struct vmm *vmm = load->vmm;
-
-	for (size_t i = 0; i < load->config->nets.count; i++)
-		if (!nets_find(vmm->nets, load->config->nets.list[i].id))
-			return error_set(err, ENODEV,
-					 "Unknown Network Device.");
-	for (size_t i = 0; i < load->config->drives.count; i++)
-		if (!drives_has(vmm->drives, load->config->drives.list[i].id))
-			return error_set(err, ENODEV, "Unknown Drive: %s",
-					 load->config->drives.list[i].id);
-	return 0;
 }
 
 static int load_config(struct load *load, json_t *metadata, struct error *err)
@@ -479,14 +483,14 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 		ret = config_state_load_boot(&load->file,
 					     &load->vmm->boot.config, err);
 	if (!ret)
+		ret = check_overrides(load, err);
+	if (!ret)
 		ret = load_drives(load, err);
 	if (!ret)
 		ret = load_nets(load, err);
 	if (!ret)
 		ret = nets_check(load->vmm->nets, &load->vmm->machine_config,
 				 err);
-	if (!ret)
-		ret = check_overrides(load, err);
 	if (!ret)
 		ret = load_vsock(load, err);
 	if (!ret)
