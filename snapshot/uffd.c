@@ -177,3 +177,93 @@ int uffd_attach(struct gmem *mem, const char *socket_path, int *ret_uffd,
 	*ret_socket = take_fd(&socket);
 	return 0;
 }
+
+/* -------------------------------------------------- handlers that don't serve
+ */
+
+void uffd_detach(const struct gmem *mem, int uffd)
+{
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+		struct uffdio_range range = {(uintptr_t)region->hva,
+					     region->len};
+
+		/* Fails only for what is not registered any more. */
+		(void)ioctl(uffd, UFFDIO_UNREGISTER, &range);
+	}
+}
+
+static void *watch_thread(void *arg)
+{
+	struct uffd_watch *watch = arg;
+	uint64_t deadline = monotonic_ns() + watch->patience_ns;
+	const struct timespec until = {
+		.tv_sec = (time_t)(deadline / 1000000000u),
+		.tv_nsec = (long)(deadline % 1000000000u),
+	};
+	int ret = 0;
+
+	pthread_mutex_lock(&watch->lock);
+	while (!watch->done && ret == 0)
+		ret = pthread_cond_timedwait(&watch->changed, &watch->lock,
+					     &until);
+	watch->expired = !watch->done;
+	if (watch->expired)
+		uffd_detach(watch->mem, watch->uffd);
+	pthread_mutex_unlock(&watch->lock);
+	return NULL;
+}
+
+static int init_locks(struct uffd_watch *watch)
+{
+	pthread_condattr_t attr;
+	int ret = pthread_condattr_init(&attr);
+
+	if (ret)
+		return ret;
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	ret = pthread_cond_init(&watch->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	return ret ? ret : pthread_mutex_init(&watch->lock, NULL);
+}
+
+int uffd_watch_begin(struct uffd_watch *watch, const struct gmem *mem, int uffd,
+		     unsigned seconds, struct error *err)
+{
+	int ret;
+
+	*watch = (struct uffd_watch){
+		.mem = mem,
+		.uffd = uffd,
+		.patience_ns = seconds * UINT64_C(1000000000),
+	};
+	if (uffd < 0)
+		return 0;
+	ret = init_locks(watch);
+	if (!ret)
+		ret = pthread_create(&watch->thread, NULL, watch_thread, watch);
+	if (!ret)
+		return 0;
+	watch->uffd = -1;
+	return error_set_os(err, ret,
+			    "Cannot watch over the page-fault handler:");
+}
+
+int uffd_watch_end(struct uffd_watch *watch, struct error *err)
+{
+	if (watch->uffd < 0)
+		return 0;
+	pthread_mutex_lock(&watch->lock);
+	watch->done = true;
+	pthread_cond_signal(&watch->changed);
+	pthread_mutex_unlock(&watch->lock);
+	pthread_join(watch->thread, NULL);
+	pthread_cond_destroy(&watch->changed);
+	pthread_mutex_destroy(&watch->lock);
+	if (!watch->expired)
+		return 0;
+	return error_set(err, ETIMEDOUT,
+			 "The page-fault handler did not serve what a load "
+			 "needs within %u seconds",
+			 (unsigned)(watch->patience_ns / 1000000000u));
+}

@@ -10,12 +10,16 @@
  *     "page_size_kib":4096}, ...]
  *
  * with the descriptor beside it (SCM_RIGHTS). No answer is expected. If the
- * handler dies, whoever touches a missing page waits for ever.
+ * handler dies, whoever touches a missing page waits for ever: a vCPU, or the
+ * loop, where a device has something for such a page. Only a load does not: it
+ * is watched, and fails.
  */
 #ifndef EMBER_UFFD_H
 #define EMBER_UFFD_H
 
 #include "vmm/gmem.h"
+
+#include <pthread.h>
 
 /*
  * Both descriptors are the caller's; they stay open for the microVM's life: the
@@ -25,5 +29,32 @@
  */
 int uffd_attach(struct gmem *mem, const char *socket_path, int *ret_uffd,
 		int *ret_socket, struct error *err) must_check;
+
+/*
+ * Nobody waits for the handler any more: what is missing is zeros from now on.
+ * The guest must not run, not even the rest of an instruction's work, on that:
+ * its vCPUs are on their way out, or were never started. Any thread.
+ */
+void uffd_detach(const struct gmem *mem, int uffd);
+
+/* Lets go of the memory as uffd_detach does if something takes too long. */
+struct uffd_watch {
+	const struct gmem *mem;
+	int uffd; /* -1: nothing is watched */
+	uint64_t patience_ns;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool done, expired;
+};
+
+/* From now on, for @seconds; without a descriptor (-1) it does nothing. -errno
+ * with a sentence. */
+int uffd_watch_begin(struct uffd_watch *watch, const struct gmem *mem, int uffd,
+		     unsigned seconds, struct error *err) must_check;
+
+/* It is done. -ETIMEDOUT with a sentence if it took too long: then nothing that
+ * was read from the memory meanwhile is worth anything. */
+int uffd_watch_end(struct uffd_watch *watch, struct error *err) must_check;
 
 #endif

@@ -34,6 +34,9 @@ void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
+	/* Out of the guest before what it waits for is given up. */
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_request_stop(machine->vcpus[i]);
 	machine_end_restore(machine);
 	free(machine->dirty);
 	for (size_t i = 0; i < machine->vcpu_count; i++)

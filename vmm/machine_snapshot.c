@@ -24,6 +24,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* How long a page-fault handler may take for the few pages that a load itself
+ * needs, and for a working set that is brought in before the guest runs. */
+#define LOAD_SECONDS 10
+#define PREFETCH_SECONDS 60
+
 /* ------------------------------------------------------------------ saving */
 
 static int save_vcpus(struct machine *machine, struct state_writer *writer,
@@ -237,12 +242,57 @@ static int prefetch(struct machine *machine,
 
 void machine_end_restore(struct machine *machine)
 {
+	if (machine->uffd >= 0)
+		uffd_detach(machine->mem, machine->uffd);
 	if (machine->working_set) {
 		pthread_join(machine->prefetcher, NULL);
 		working_set_destroy(take_ptr(machine->working_set));
 	}
 	close_fd(&machine->uffd);
 	close_fd(&machine->uffd_socket);
+}
+
+static int restore_parts(struct machine *machine,
+			 const struct machine_request *request,
+			 const struct machine_snapshot *snapshot,
+			 struct error *err)
+{
+	int ret = restore_kvm(machine, request, snapshot->state,
+			      snapshot->clock_realtime, err);
+
+	if (!ret)
+		ret = restore_devices(machine, request, snapshot->state, err);
+	if (!ret)
+		ret = renew(machine, snapshot->state, err);
+	machine_mark_clock_stopped(machine);
+	return ret;
+}
+
+/* What the loop touches of the memory meanwhile may never come: rings, the
+ * generation id, what KVM writes for the clock, the working set. */
+static int restore_watched(struct machine *machine,
+			   const struct machine_request *request,
+			   const struct machine_snapshot *snapshot,
+			   struct error *err)
+{
+	struct uffd_watch watch;
+	int late;
+	int ret = uffd_watch_begin(&watch, machine->mem, machine->uffd,
+				   LOAD_SECONDS, err);
+
+	if (ret)
+		return ret;
+	ret = restore_parts(machine, request, snapshot, err);
+	late = uffd_watch_end(&watch, err);
+	if (ret || late || !snapshot->working_set_path)
+		return late ? late : ret;
+	ret = uffd_watch_begin(&watch, machine->mem, machine->uffd,
+			       PREFETCH_SECONDS, err);
+	if (ret)
+		return ret;
+	ret = prefetch(machine, snapshot, err);
+	late = uffd_watch_end(&watch, err);
+	return late ? late : ret;
 }
 
 int machine_restore(struct machine *machine,
@@ -254,15 +304,5 @@ int machine_restore(struct machine *machine,
 	machine_init(machine, request);
 	machine->rekick = true;
 	ret = map_memory(machine, request, snapshot, err);
-	if (!ret)
-		ret = restore_kvm(machine, request, snapshot->state,
-				  snapshot->clock_realtime, err);
-	if (!ret)
-		ret = restore_devices(machine, request, snapshot->state, err);
-	if (!ret)
-		ret = renew(machine, snapshot->state, err);
-	machine_mark_clock_stopped(machine);
-	if (!ret && snapshot->working_set_path)
-		ret = prefetch(machine, snapshot, err);
-	return ret;
+	return ret ? ret : restore_watched(machine, request, snapshot, err);
 }
