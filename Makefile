@@ -64,7 +64,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
-	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
+	test_cpuid_x86 test_vmm test_vmm_snapshot test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_uffd test_working_set test_kvm_state \
@@ -112,7 +112,7 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
-$(B)/tests/unit/test_vmm: $(B)/tests/fake/machine.o
+$(B)/tests/unit/test_vmm $(B)/tests/unit/test_vmm_snapshot: $(B)/tests/fake/machine.o
 MMDS_TCP_TESTS := $(B)/tests/unit/test_mmds_stack $(B)/tests/unit/test_mmds_tcp
 MMDS_TESTS := $(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_http
 $(B)/tests/unit/test_nets $(MMDS_TESTS) $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o

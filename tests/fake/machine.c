@@ -39,9 +39,13 @@ int machine_restore(struct machine *machine,
 		    const struct machine_snapshot *snapshot, struct error *err)
 {
 	(void)machine;
-	(void)request;
 	(void)snapshot;
-	return error_set(err, ENOTSUP, "nothing to restore");
+	if (fake_machine.fail_restore)
+		return error_set(err, fake_machine.fail_restore,
+				 "cannot restore");
+	fake_machine.config = *request->config;
+	fake_machine.restored++;
+	return 0;
 }
 
 int machine_save(struct machine *machine, struct state_writer *writer,
@@ -79,9 +83,9 @@ void machine_end_snapshot(struct machine *machine, bool done)
 int machine_run(struct machine *machine, bool run, struct error *err)
 {
 	(void)machine;
-	(void)run;
-	(void)err;
-	fake_machine.running++;
+	if (fake_machine.fail_run)
+		return error_set(err, fake_machine.fail_run, "cannot run");
+	fake_machine.running += run;
 	return 0;
 }
 

@@ -8,8 +8,10 @@
 #include "vmm/machine.h"
 
 struct fake_machine {
-	int fail_create, fail_build, fail_pause; /* errno to fail with */
-	int created, destroyed, built, running, paused, resumed, ctrl_alt_del;
+	/* errno to fail with */
+	int fail_create, fail_build, fail_pause, fail_restore, fail_run;
+	int created, destroyed, built, restored, running, paused, resumed,
+		ctrl_alt_del;
 	char cmdline[MEMMAP_CMDLINE_MAX];
 	size_t device_count;
 	struct machine_config config;

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in a diff: all that has changed, and what counts as that."""
+import ctypes
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import Monitor
+from ember import Monitor, guest, need_kvm
 from snapshots import (MIB, Snapshot, disk_user, pages, pause, start_guest,
                        turning, turns, uses_disk, whole)
-from tap import main, test
+from tap import Skip, main, test
+
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 
 def diff(m, t, name):
@@ -149,6 +154,42 @@ def untracked_diffs_have_what_is_the_clones_own(t):
     again = snapshot.load(t)
     t.point(whole(again) and turns(again.console)[0] > turns(console)[-1],
             "merged it is a snapshot", str(again.console))
+
+
+def without_proc():
+    """In the monitor before it starts: as in a jail that has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(
+            b"none", b"/", None, MS_REC | MS_PRIVATE, None) or libc.mount(
+                b"none", b"/proc", b"tmpfs", 0, None):
+        raise OSError(ctypes.get_errno(), "no tmpfs on /proc")
+
+
+@test
+def without_proc_it_is_asked_what_is_resident(t):
+    need_kvm()
+    try:
+        m = Monitor(test=t, preexec_fn=without_proc)
+    except subprocess.SubprocessError as error:
+        raise Skip("no mounts of its own: %s" % error)
+    m.start(guest("torn"))
+    m.expect(b"turn 5\n")
+    pause(m)
+    first, second = Snapshot(t, "first"), Snapshot(t, "second")
+    first.create(m, snapshot_type="Diff")
+    m.patch("/vm", state="Resumed")
+    m.expect(b"turn %d\n" % (turns(m.console)[-1] + 3))
+    pause(m)
+    second.create(m)
+    m.close()
+    for name, snapshot in (("diff", first), ("full", second)):
+        clone = Monitor(test=t, preexec_fn=without_proc)
+        clone.put("/snapshot/load", **snapshot.body(resume_vm=True))
+        t.point(whole(clone), name, str(clone.console))
+        pause(clone)
+        snapshot.create(clone, snapshot_type="Diff")
+        clone.close()
+        t.point(whole(snapshot.load(t)), "and a clone's", str(clone.console))
 
 
 @test
