@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
@@ -71,6 +72,31 @@ def a_chain_of_snapshots(t):
         m.wait()
         m = snapshot.load(t, track_dirty_pages=True)
         goes_on_after(t, m, last, "%d: %s" % (turn, kind))
+
+
+@test
+def a_request_that_waits_is_served_by_both(t):
+    """A disk's limiter holds it back while the snapshot is taken."""
+    def devices(m):
+        m.put("/drives/disk", drive_id="disk", is_root_device=False,
+              path_on_host=t.write("disk", bytes(128 * 512)),
+              rate_limiter={"ops": {"size": 1, "refill_time": 2000}})
+
+    m = start_guest(t, "disk", b"ready\n", devices=devices)
+    m.send(b"w")
+    m.expect(b"status 0 data 0x5555aaaa\n")
+    m.send(b"r")
+    time.sleep(0.3)  # the guest reads it and asks
+    before = pause(m)
+    snapshot = Snapshot(t)
+    snapshot.create(m)
+    t.point(before.count(b"status") == 1, "it waits", str(before))
+    clone = snapshot.load(t)
+    clone.expect(b"status 0 data 0x5555aaaa\n")
+    t.point(True, "the clone gets its answer")
+    m.patch("/vm", state="Resumed")
+    m.expect(b"status 0 data 0x5555aaaa\n")
+    t.point(True, "so does the original")
 
 
 @test

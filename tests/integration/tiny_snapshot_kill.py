@@ -119,11 +119,6 @@ def report(t, seen, halves):
 
 @test
 def full_onto_the_last(t):
-    report(t, kill_everywhere(t, sync=False), False)
-
-
-@test
-def full_onto_the_last_synced(t):
     report(t, kill_everywhere(t, sync=True), False)
 
 

@@ -217,13 +217,13 @@ def any_byte_may_be_another(t):
     loads = Loads(t)
     with open(loads.snapshot.state, "rb") as source:
         whole = source.read()[:-4]
-    step = len(whole) // (40 if sanitized() else 160)
+    step = len(whole) // (80 if sanitized() else 160)
     outcome = [0, 0]
     for turn, at in enumerate(range(HEAD.size, len(whole), step)):
         value = whole[at] ^ (0xff, 0x01, 0x80)[turn % 3]
         data = sign(whole[:at] + bytes([value]) + whole[at + 1:])
         outcome[loads.either(data)] += 1
-    t.point(min(outcome) > 5, "some load, some are refused", str(outcome))
+    t.point(min(outcome) > 2, "some load, some are refused", str(outcome))
 
 
 if __name__ == "__main__":
