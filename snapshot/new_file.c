@@ -115,6 +115,17 @@ int new_file_error(const char *what, const char *verb, int code,
 			    what);
 }
 
+/* A single file that is mounted cannot be replaced, which would show at the
+ * very end. Kernels before 5.8 do not tell. */
+static bool is_mount_point(const char *path)
+{
+	struct statx stx;
+
+	return !statx(AT_FDCWD, path, 0, STATX_TYPE, &stx) &&
+	       S_ISREG(stx.stx_mode) &&
+	       stx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
 /* Renaming onto a device or a pipe would take it away from everybody. */
 static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 		       struct error *err)
@@ -125,6 +136,8 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 			       ? 0
 			       : new_file_error(what, "open", errno, err);
 	}
+	if (is_mount_point(path))
+		return new_file_error(what, "open", EBUSY, err);
 	if (S_ISREG(ret_st->st_mode))
 		return 0;
 	if (S_ISDIR(ret_st->st_mode))
@@ -220,6 +233,11 @@ int new_file_commit(struct new_file *file, bool sync, struct error *err)
 	if (sync)
 		ret = sync_directory(file->path);
 	return ret ? new_file_error(file->what, "sync", -ret, err) : 0;
+}
+
+bool new_file_placed(const struct new_file *file)
+{
+	return !file->temporary;
 }
 
 void new_file_keep(struct new_file *file)

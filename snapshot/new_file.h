@@ -58,6 +58,9 @@ int new_file_sync(struct new_file *file, struct error *err) must_check;
 int new_file_commit(struct new_file *file, bool sync,
 		    struct error *err) must_check;
 
+/* After a commit that failed: was it because of the directory only? */
+bool new_file_placed(const struct new_file *file);
+
 /* It is of use under its temporary name, too: new_file_release leaves it. */
 void new_file_keep(struct new_file *file);
 

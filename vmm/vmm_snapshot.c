@@ -233,18 +233,20 @@ static int fill_memory(struct creation *creation, struct error *err)
  * whatever its memory file is called (pair.h). */
 static int commit(struct creation *creation, struct error *err)
 {
+	struct vmm *vmm = creation->vmm;
 	int ret = new_file_commit(&creation->state_file, creation->config->sync,
 				  err);
+	int memory = 0;
 
-	if (ret)
+	if (ret && !new_file_placed(&creation->state_file))
 		return ret;
 	if (creation->memory)
-		ret = memory_file_commit(creation->memory, err);
-	if (ret) /* its mark may still be there */
-		creation->vmm->loaded = creation->vmm->next;
-	creation->vmm->next = (struct pair_id){0};
+		memory = memory_file_commit(creation->memory, ret ? NULL : err);
+	if (memory) /* its mark may still be there */
+		vmm->loaded = vmm->next;
+	vmm->next = (struct pair_id){0};
 	phases_note(&creation->phases, "names");
-	return ret;
+	return ret ? ret : memory;
 }
 
 static int create(struct creation *creation, struct error *err)

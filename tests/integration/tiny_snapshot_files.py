@@ -17,6 +17,15 @@ MAP = RESTORE + ("Failed to load guest memory: Error creating guest memory "
 FULL_DISK = "No space left on device (os error 28)"
 
 
+def mount(t, *args):
+    """mount(8), until the end of the test."""
+    done = subprocess.run(["mount", *args], capture_output=True, text=True)
+    if done.returncode:
+        raise Skip("no mounts: " + done.stderr)
+    t.defer(lambda: subprocess.run(["umount", "-l", args[-1]],
+                                   capture_output=True))
+
+
 def taken(t, **machine):
     """A snapshot, and the monitor that it is of, paused."""
     m = turning(t, **machine)
@@ -101,6 +110,19 @@ def places_that_are_no_good(t):
 
 
 @test
+def a_file_that_is_a_mount_cannot_be_replaced(t):
+    snapshot, m = taken(t)
+    for path, what in ((snapshot.memory, "memory"), (snapshot.state,
+                                                     "snapshot")):
+        mount(t, "--bind", t.write("mounted"), path)
+        fault = m.fault("PUT", "/snapshot/create", snapshot.fields())
+        t.point("Cannot perform open on the %s backing file: Resource busy "
+                "(os error 16)" % what in fault, what, fault)
+        subprocess.run(["umount", path], check=True)
+    t.point(whole(snapshot.load(t)), "the old snapshot is whole")
+
+
+@test
 def a_diff_changes_no_file_in_use(t):
     snapshot, m = taken(t)
     m.close()
@@ -157,11 +179,7 @@ def small_disk(t, kib):
     """A file system of that size; its path."""
     path = t.path("disk%d" % kib)
     os.mkdir(path)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dk" % kib,
-                           "none", path], capture_output=True, text=True)
-    if done.returncode:
-        raise Skip("no tmpfs: " + done.stderr)
-    t.defer(subprocess.run, ["umount", "-l", path])
+    mount(t, "-t", "tmpfs", "-o", "size=%dk" % kib, "none", path)
     return path
 
 
