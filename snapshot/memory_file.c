@@ -579,7 +579,7 @@ int memory_file_write(struct gmem *mem,
 		      const uint64_t *dirty,
 		      struct memory_file_stats *ret_stats, struct error *err)
 {
-	struct memory_file *file;
+	struct memory_file *file = NULL;
 	int ret = memory_file_open(&file, mem, request, err);
 
 	if (ret)
