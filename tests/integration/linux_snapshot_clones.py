@@ -11,6 +11,7 @@ import hashlib  # noqa: E402
 import shutil  # noqa: E402
 
 from ember import Monitor  # noqa: E402
+from snapshotchain import CLOCK_SLACK_NS  # noqa: E402
 from soakguest import (  # noqa: E402
     ECHO, HOST_ECHO, Pump, Soak, add_tap, tcp_connect, tcp_listen)
 from tap import main, test  # noqa: E402
@@ -33,6 +34,7 @@ class Template:
         self.soak.wait_for_ticks(self.soak.status())
         self.soak.run("echo template >/data/who; sync")
         self.state, self.memory = t.path("snap"), t.path("snap.mem")
+        self.lag_ns = self.soak.status().lag_ns
         monitor = self.soak.monitor
         monitor.patch("/vm", state="Paused")
         monitor.put("/snapshot/create", snapshot_path=self.state,
@@ -95,11 +97,20 @@ def check_separate(t, clones):
                 "%s reads what it wrote" % name, text)
 
 
+def check_clock(t, template, name, clone):
+    """All are loaded with clock_realtime: a pause later than the template."""
+    was, lag = template.lag_ns, clone.status().lag_ns
+    t.point(lag[1] > was[0] - CLOCK_SLACK_NS and
+            lag[0] < was[1] + CLOCK_SLACK_NS,
+            "the wall clock of %s is right" % name, "%s %s" % (was, lag))
+
+
 @test
 def two_clones_of_a_guest_at_work(t):
     template = Template(t)
     clones = [template.clone(name) for name in NAMES]
     for name, clone in zip(NAMES, clones):
+        check_clock(t, template, name, clone)
         check_work(t, name, clone)
     check_separate(t, clones)
     for name, clone in zip(NAMES, clones):
@@ -112,7 +123,8 @@ def two_clones_of_a_guest_at_work(t):
     again = template.clone("three")
     text, _ = again.run("cat /data/who")
     t.point(text == "template\n", "and can be cloned again", text)
-    again.monitor.close()
+    check_clock(t, template, "three", again)
+    again.end(t, again.status())
 
 
 if __name__ == "__main__":
