@@ -452,6 +452,42 @@ static void test_reset_without_a_buffer_is_owed_with_event_idx(void **state)
 	owed(*state, ALL);
 }
 
+static struct conn *first_due(struct guest *guest)
+{
+	assert_false(conn_list_empty(&guest->vsock->due));
+	return container_of(guest->vsock->due.next, struct conn, due);
+}
+
+/* However long the guest takes to deal with the reset. */
+static void test_request_has_its_time_from_when_the_guest_has_it(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+	struct guest clone;
+	uint32_t port;
+	int fd;
+
+	start(f, ALL, EVENTS);
+	slot_save(&f->guest.slot, &file);
+	assert_int_equal(clone_load(f, &clone, &file, NULL), 0);
+	fd = host_connects(f->clone_path);
+	guest_gets_nothing(f, &clone);
+	conn_timed_out(first_due(&clone));
+	guest_gets_nothing(f, &clone);
+	assert_false(host_got_end(fd));
+	first_due(&clone)->deadline_ns = 0;
+	acknowledge(&clone);
+	port = guest_gets(f, &clone, VSOCK_OP_REQUEST);
+	assert_true(first_due(&clone)->deadline_ns > 0);
+	conn_timed_out(first_due(&clone));
+	vsock_turn(clone.vsock, false);
+	assert_int_equal(guest_gets(f, &clone, VSOCK_OP_RST), port);
+	assert_true(host_got_end(fd));
+	close(fd);
+	clone_destroy(f, &clone);
+	state_file_release(&file);
+}
+
 static void hears_without_events(struct fixture *f, struct guest *guest,
 				 const char *path)
 {
@@ -620,6 +656,7 @@ int main(void)
 		CASE(test_transmission_pending_at_save_is_served),
 		CASE(test_reset_without_a_buffer_is_owed),
 		CASE(test_reset_without_a_buffer_is_owed_with_event_idx),
+		CASE(test_request_has_its_time_from_when_the_guest_has_it),
 		CASE(test_guest_without_events_is_not_waited_for),
 		CASE(test_snapshots_in_a_row),
 		CASE(test_guest_reset_ends_the_waiting),
