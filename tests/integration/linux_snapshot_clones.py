@@ -69,7 +69,7 @@ class Template:
 
 def check_work(t, name, clone):
     """It works, while the others do."""
-    pumps = [Pump(clone.vsock.connect(ECHO).socket),
+    pumps = [Pump(clone.connect(ECHO).socket),
              Pump(tcp_connect(ECHO, clone.tap))]
     bad = clone.connections()
     status = clone.wait_for_ticks(clone.status(), more=50)

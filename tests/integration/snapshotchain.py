@@ -125,7 +125,7 @@ class Chain:
         """One snapshot and the restore from it; what was not right."""
         plan = self.plan(number)
         start = time.monotonic()
-        stream = Pump(self.soak.vsock.connect(ECHO).socket)
+        stream = Pump(self.soak.connect(ECHO).socket)
         bad = [] if stream.goes_on(0) else ["no stream over vsock"]
         if plan["twice"]:
             self.snapshot_and_go_on()
