@@ -201,6 +201,8 @@ static const struct {
 	{"half-close", 1, "PORT: ends one direction, reads the other",
 	 agent_half_close},
 	{"push", 2, "PORT BYTES: sends the pattern to the host", agent_push},
+	{"soak", 2, "PORT FILE: ticks and writes, tells how it stands",
+	 agent_soak},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

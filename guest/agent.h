@@ -55,5 +55,6 @@ int agent_sequential(int argc, char **argv);
 int agent_ping(int argc, char **argv);
 int agent_half_close(int argc, char **argv);
 int agent_push(int argc, char **argv);
+int agent_soak(int argc, char **argv);
 
 #endif

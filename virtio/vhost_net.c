@@ -56,6 +56,7 @@ void vhost_net_close(struct vhost_net *vhost)
 	close_fd(&vhost->fd);
 	close_fd(&vhost->errors.fd);
 	vhost->running = false;
+	free(take_ptr(vhost->log));
 }
 
 static int set_memory(const struct vhost_net *vhost, const struct gmem *mem)
@@ -76,6 +77,53 @@ static int set_memory(const struct vhost_net *vhost, const struct gmem *mem)
 	return ioctl(vhost->fd, VHOST_SET_MEM_TABLE, table) ? -errno : 0;
 }
 
+/* ------------------------------------------------------- what vhost writes */
+
+static int make_log(struct vhost_net *vhost, const struct gmem *mem)
+{
+	const struct gmem_region *last =
+		gmem_region(mem, gmem_region_count(mem) - 1);
+
+	vhost->log_words = (last->gpa + last->len) / PAGE_SIZE_4K / 64 + 1;
+	vhost->log = calloc(vhost->log_words, sizeof(*vhost->log));
+	return vhost->log ? 0 : -ENOMEM;
+}
+
+/* Has vhost log if it is of use; memory was set before. */
+static int start_log(struct vhost_net *vhost, const struct gmem *mem,
+		     uint64_t *features)
+{
+	uint64_t base;
+	int ret;
+
+	if (!gmem_tracks_dirty(mem))
+		return 0;
+	ret = vhost->log ? 0 : make_log(vhost, mem);
+	if (ret)
+		return ret;
+	base = (uintptr_t)vhost->log;
+	*features |= BIT(VHOST_F_LOG_ALL);
+	return ioctl(vhost->fd, VHOST_SET_LOG_BASE, &base) ? -errno : 0;
+}
+
+/* Tells the guest's memory, and starts over. vhost is stopped. */
+static void collect_log(struct vhost_net *vhost, struct gmem *mem)
+{
+	for (size_t i = 0; vhost->log && i < vhost->log_words; i++) {
+		uint64_t bits = vhost->log[i];
+
+		vhost->log[i] = 0;
+		for (; bits; bits &= bits - 1) {
+			uint64_t page = i * 64 + (uint64_t)__builtin_ctzl(bits);
+
+			gmem_mark_dirty(mem, page * PAGE_SIZE_4K, PAGE_SIZE_4K);
+		}
+	}
+}
+
+/* ------------------------------------------------------------ start and stop
+ */
+
 static int set_queue(const struct vhost_net *vhost,
 		     const struct virtio_device *dev, uint16_t q)
 {
@@ -87,6 +135,8 @@ static int set_queue(const struct vhost_net *vhost,
 		.desc_user_addr = (uintptr_t)queue->desc,
 		.avail_user_addr = (uintptr_t)queue->driver,
 		.used_user_addr = (uintptr_t)queue->device,
+		.flags = vhost->log ? BIT(VHOST_VRING_F_LOG) : 0,
+		.log_guest_addr = queue->device_gpa,
 	};
 	struct vhost_vring_file kick = {q, dev->kicks[q]->fd};
 	struct vhost_vring_file call = {q, dev->irq.fd};
@@ -124,6 +174,8 @@ int vhost_net_start(struct vhost_net *vhost, struct virtio_device *dev,
 	uint64_t features = dev->driver_features & RING_FEATURES;
 	int ret = set_memory(vhost, dev->mem);
 
+	if (!ret)
+		ret = start_log(vhost, dev->mem, &features);
 	if (!ret && ioctl(vhost->fd, VHOST_SET_FEATURES, &features))
 		ret = -errno;
 	for (uint16_t q = 0; q < QUEUES && !ret; q++)
@@ -161,4 +213,5 @@ void vhost_net_stop(struct vhost_net *vhost, struct virtio_device *dev)
 			dev->queues[q].next_avail = (uint16_t)base.num;
 	}
 	vhost->running = false;
+	collect_log(vhost, dev->mem);
 }

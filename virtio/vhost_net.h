@@ -6,7 +6,8 @@
  * neither frames nor kicks.
  *
  * Where each queue stands is in its next_avail while vhost is stopped, so a
- * device may be stopped and started again at any time.
+ * device may be stopped and started again at any time. Then, too, gmem knows
+ * what vhost has written, if it tracks that.
  *
  * Thread: holder of the device's lock.
  */
@@ -18,6 +19,10 @@
 struct vhost_net {
 	int fd; /* -1: not used */
 	bool running;
+	/* One bit per 4 KiB of guest address that vhost wrote to; NULL: nobody
+	 * wants to know. */
+	uint64_t *log;
+	size_t log_words;
 	/* Becomes ready, edge-triggered, when vhost gave up on a queue. The
 	 * owner sets fn and registers it. */
 	struct loop_source errors;

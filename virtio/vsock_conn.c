@@ -340,8 +340,19 @@ void conn_receive(struct conn *conn, const struct vsock_packet *packet,
 
 /* -------------------------------------------------------------- life cycle */
 
+/* A request that the guest has not been given, because it has to deal with a
+ * snapshot's reset first, has not run out of time. */
+static bool is_held_back(const struct conn *conn)
+{
+	return conn->vsock->awaits_ack && (conn->owed & OWE_REQUEST);
+}
+
 void conn_timed_out(struct conn *conn)
 {
+	if (is_held_back(conn)) {
+		conn_set_deadline(conn);
+		return;
+	}
 	conn_clear_deadline(conn);
 	metric_inc(&conn->vsock->metrics->conns_killed);
 	/* The guest does not know of these, or not any more. */

@@ -75,6 +75,8 @@ static size_t pay(struct conn *conn, const struct debt *debts, size_t count)
 		if (!(conn->owed & debts[i].owed) || !conn->vsock->window.count)
 			continue;
 		conn->owed &= ~debts[i].owed;
+		if (debts[i].owed == OWE_REQUEST)
+			conn_set_deadline(conn); /* the guest's time */
 		bytes += put_packet(conn, debts[i].op,
 				    debts[i].op == VSOCK_OP_SHUTDOWN
 					    ? conn->shutdown_flags

@@ -12,7 +12,9 @@
  * A guest drops all connections it has when it gets to the event, new ones too.
  * Therefore it is sent nothing before it has posted another event buffer, which
  * it does when it has dealt with the event. The index of its ring tells, not
- * the kick: kicks are repeated after a snapshot.
+ * the kick: kicks are repeated after a snapshot. A guest that has never posted
+ * one does without events: it learns by the answer to its next packet that a
+ * connection is no more, and is not waited for.
  */
 #include "snapshot/state.h"
 #include "virtio/vsock_device.h"
@@ -28,6 +30,12 @@ static struct vsock *to_vsock(struct virtio_device *dev)
 static struct queue *event_queue(struct vsock *vsock)
 {
 	return &vsock->dev.queues[VSOCK_EVENT_QUEUE];
+}
+
+/* Has its driver ever posted a buffer? */
+static bool takes_events(struct vsock *vsock)
+{
+	return queue_driver_index(event_queue(vsock)) != 0;
 }
 
 /* Puts the event into the first buffer that holds it. 1, 0 when there is none,
@@ -58,6 +66,8 @@ static void tell_reset(struct vsock *vsock)
 	bool used = false;
 	int ret;
 
+	if (!takes_events(vsock))
+		return;
 	vsock->awaits_ack = true;
 	vsock->event_idx_told = queue_kick_at_next(event_queue(vsock));
 	ret = put_event(vsock, &used);
@@ -124,7 +134,7 @@ int vsock_load(struct virtio_device *dev, struct state_reader *reader,
 				 "%u is not a port that hosts connect from",
 				 last_port);
 	vsock->last_port = last_port;
-	if (!dev->active)
+	if (!dev->active || !takes_events(vsock))
 		return 0;
 	vsock->reset_owed = reset_owed;
 	vsock->awaits_ack = true;

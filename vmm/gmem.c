@@ -452,6 +452,11 @@ int gmem_track_dirty(struct gmem *mem)
 	return mem->dirty ? 0 : -ENOMEM;
 }
 
+bool gmem_tracks_dirty(const struct gmem *mem)
+{
+	return mem->dirty;
+}
+
 /* Number of the page in the bitmap; @gpa is known to be RAM. */
 static uint64_t page_number(const struct gmem *mem, uint64_t gpa)
 {

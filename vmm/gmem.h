@@ -128,6 +128,7 @@ void gmem_mark_dirty(struct gmem *mem, uint64_t gpa, size_t len);
 
 /* Host-side dirty tracking, one bit per 4 KiB page of all regions in order. */
 int gmem_track_dirty(struct gmem *mem) must_check;
+bool gmem_tracks_dirty(const struct gmem *mem);
 bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa);
 
 /* Moves the marks into @bits, which are or-ed (a snapshot has KVM's in them

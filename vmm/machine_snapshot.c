@@ -34,14 +34,16 @@
 static int save_vcpus(struct machine *machine, struct state_writer *writer,
 		      struct error *err)
 {
-	for (size_t i = 0; i < machine->vcpu_count; i++) {
-		int ret = vcpu_x86_save(machine->vcpus[i], &machine->kvm,
-					writer, err);
+	struct kvm_x86_clock clock;
+	int ret = kvm_x86_read_clock(&machine->kvm, &clock, err);
 
-		if (ret)
-			return ret;
-	}
-	return kvm_x86_save(&machine->kvm, machine->vcpus[0], writer, err);
+	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
+		ret = vcpu_x86_save(machine->vcpus[i], &machine->kvm, &clock,
+				    writer, err);
+	if (ret)
+		return ret;
+	return kvm_x86_save(&machine->kvm, machine->vcpus[0], &clock, writer,
+			    err);
 }
 
 int machine_save(struct machine *machine, struct state_writer *writer,
@@ -152,18 +154,22 @@ static int restore_kvm(struct machine *machine,
 		       struct error *err)
 {
 	struct kvm_x86_early early = {0};
+	struct kvm_x86_gap gap = {0};
 	int ret = kvm_x86_load_early(state, clock_realtime, &early, err);
 
 	if (!ret)
 		ret = kvm_create_irqchip(&machine->kvm, early.has_pit, err);
 	if (!ret)
 		ret = machine_build_vcpus(machine, request, err);
+	if (!ret)
+		ret = kvm_x86_load_clock(&machine->kvm, state, clock_realtime,
+					 &gap, err);
 	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
 		ret = vcpu_x86_load(machine->vcpus[i], &machine->kvm, state,
-				    early.gap_ns, err);
+				    &gap, err);
 	if (!ret)
 		ret = kvm_x86_load(&machine->kvm, machine->vcpus[0], state,
-				   clock_realtime, err);
+				   err);
 	return ret;
 }
 

@@ -213,16 +213,3 @@ struct net *nets_find(const struct nets *nets, const char *iface_id)
 
 	return slot < nets->count ? nets->list[slot]->net : NULL;
 }
-
-/* What the kernel writes for a vhost interface is in no dirty bitmap. */
-int nets_check(const struct nets *nets, const struct machine_config *machine,
-	       struct error *err)
-{
-	for (size_t i = 0; i < nets->count; i++)
-		if (nets->list[i]->config.vhost && machine->track_dirty_pages)
-			return error_set(err, EINVAL,
-					 "track_dirty_pages cannot be combined "
-					 "with the vhost of interface %s.",
-					 nets->list[i]->config.iface_id);
-	return 0;
-}

@@ -30,10 +30,6 @@ int nets_set(struct nets *nets, struct net_config *config,
 int nets_update(struct nets *nets, const struct net_update *update,
 		struct error *err) must_check;
 
-/* Can they be part of such a machine? */
-int nets_check(const struct nets *nets, const struct machine_config *machine,
-	       struct error *err) must_check;
-
 size_t nets_count(const struct nets *nets);
 const struct net_config *nets_config(const struct nets *nets, size_t i);
 struct virtio_device *nets_device(const struct nets *nets, size_t i);

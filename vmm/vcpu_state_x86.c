@@ -3,6 +3,7 @@
 
 #include "vmm/host_cpu_x86.h"
 #include "vmm/kvm.h"
+#include "vmm/kvm_state_x86.h"
 #include "vmm/log.h"
 #include "vmm/msrs_x86.h"
 #include "vmm/vcpu.h"
@@ -96,6 +97,86 @@ static int no_memory(struct error *err)
 	return error_set_os(err, ENOMEM, "No room for the vCPU's state:");
 }
 
+/* --------------------------------------------------------------------- TSC */
+
+/*
+ * The TSC and kvmclock are two views of one clock: guests that compare them
+ * call the TSC unstable if they are a millisecond apart. Reading and writing
+ * them one after the other makes them so, more on a busy host. Therefore both
+ * are taken at one moment of the host's TSC, as Linux's
+ * Documentation/virt/kvm/devices/vcpu.rst says for KVM_VCPU_TSC_OFFSET. That
+ * is possible where the TSC is not scaled.
+ */
+
+/* Of vCPUs nobody has set otherwise; 0 if KVM does not tell. */
+static uint32_t host_tsc_khz(const struct vcpu *vcpu, const struct kvm *kvm)
+{
+	int khz = ioctl(kvm->vm_fd, KVM_GET_TSC_KHZ, 0);
+
+	if (khz <= 0) /* kernels before 5.18; ten times as slow */
+		khz = ioctl(vcpu_fd(vcpu), KVM_GET_TSC_KHZ, 0);
+	return khz > 0 ? (uint32_t)khz : 0;
+}
+
+/* What is added to the host's TSC, got or set. */
+static bool tsc_offset(const struct vcpu *vcpu, unsigned long request,
+		       uint64_t *offset)
+{
+	const struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)offset,
+	};
+
+	return ioctl(vcpu_fd(vcpu), request, &attr) == 0;
+}
+
+static struct kvm_msr_entry *find_tsc(const struct vcpu_state *state)
+{
+	for (uint32_t i = 0; i < state->msrs->nmsrs; i++)
+		if (state->msrs->entries[i].index == MSR_TSC)
+			return &state->msrs->entries[i];
+	return NULL;
+}
+
+/* Is it as fast as the host's, whose value was @host_tsc? */
+static bool is_unscaled(const struct vcpu *vcpu, const struct kvm *kvm,
+			const struct vcpu_state *state, uint64_t host_tsc)
+{
+	return host_tsc && state->tsc_khz &&
+	       state->tsc_khz == host_tsc_khz(vcpu, kvm);
+}
+
+/* What was read came a little after the clock. */
+static void fetch_tsc(const struct vcpu *vcpu, const struct kvm *kvm,
+		      const struct kvm_x86_clock *clock,
+		      struct vcpu_state *state)
+{
+	struct kvm_msr_entry *tsc = find_tsc(state);
+	uint64_t offset;
+
+	if (tsc && is_unscaled(vcpu, kvm, state, clock->host_tsc) &&
+	    tsc_offset(vcpu, KVM_GET_DEVICE_ATTR, &offset))
+		tsc->data = clock->host_tsc + offset;
+}
+
+/* Otherwise it is written with the MSRs, a little after the clock was. */
+static void apply_tsc(const struct vcpu *vcpu, const struct kvm *kvm,
+		      const struct kvm_x86_gap *gap, struct vcpu_state *state)
+{
+	struct kvm_msr_entry *tsc = find_tsc(state);
+	uint64_t offset;
+
+	if (!tsc)
+		return;
+	tsc->data += (uint64_t)((unsigned __int128)gap->ns * state->tsc_khz /
+				1000000);
+	offset = tsc->data - gap->host_tsc;
+	if (is_unscaled(vcpu, kvm, state, gap->host_tsc) &&
+	    tsc_offset(vcpu, KVM_SET_DEVICE_ATTR, &offset))
+		*tsc = state->msrs->entries[--state->msrs->nmsrs];
+}
+
 /* --------------------------------------------------------- from and to KVM */
 
 static int fetch_parts(const struct vcpu *vcpu, struct vcpu_state *state,
@@ -168,7 +249,8 @@ static int fetch_host(struct kvm *kvm, struct vcpu_state *state,
 }
 
 static int fetch(const struct vcpu *vcpu, struct kvm *kvm,
-		 struct vcpu_state *state, struct error *err)
+		 const struct kvm_x86_clock *clock, struct vcpu_state *state,
+		 struct error *err)
 {
 	int ret = fetch_parts(vcpu, state, 0, PART_XCRS, err);
 
@@ -183,19 +265,10 @@ static int fetch(const struct vcpu *vcpu, struct kvm *kvm,
 		ret = fetch_parts(vcpu, state, PART_XCRS, PART_EVENTS, err);
 	if (!ret)
 		ret = msrs_x86_read(vcpu, kvm, &state->msrs, err);
-	if (!ret)
-		ret = fetch_parts(vcpu, state, PART_EVENTS, PART_COUNT, err);
-	return ret;
-}
-
-/* Of vCPUs nobody has set otherwise; 0 if KVM does not tell. */
-static uint32_t host_tsc_khz(const struct vcpu *vcpu, const struct kvm *kvm)
-{
-	int khz = ioctl(kvm->vm_fd, KVM_GET_TSC_KHZ, 0);
-
-	if (khz <= 0) /* kernels before 5.18; ten times as slow */
-		khz = ioctl(vcpu_fd(vcpu), KVM_GET_TSC_KHZ, 0);
-	return khz > 0 ? (uint32_t)khz : 0;
+	if (ret)
+		return ret;
+	fetch_tsc(vcpu, kvm, clock, state);
+	return fetch_parts(vcpu, state, PART_EVENTS, PART_COUNT, err);
 }
 
 /* KVM takes a small difference as none. */
@@ -212,18 +285,6 @@ static void apply_tsc_khz(const struct vcpu *vcpu, const struct kvm *kvm,
 		log_warn("The guest's TSC ran at %u kHz and runs at %u kHz "
 			 "here: this host cannot scale it",
 			 khz, here);
-}
-
-/* A guest whose clock source is the TSC sees the time pass by it alone, and one
- * that has kvmclock compares the two: both move, or none. */
-static void advance_tsc(struct vcpu_state *state, uint64_t gap_ns)
-{
-	unsigned __int128 ticks =
-		(unsigned __int128)gap_ns * state->tsc_khz / 1000000;
-
-	for (uint32_t i = 0; i < state->msrs->nmsrs; i++)
-		if (state->msrs->entries[i].index == MSR_TSC)
-			state->msrs->entries[i].data += (uint64_t)ticks;
 }
 
 static int apply_cpuid(const struct vcpu *vcpu, struct kvm *kvm,
@@ -273,7 +334,8 @@ static int apply_xsave(const struct vcpu *vcpu, const struct kvm *kvm,
 }
 
 static int apply(const struct vcpu *vcpu, struct kvm *kvm,
-		 struct vcpu_state *state, struct error *err)
+		 const struct kvm_x86_gap *gap, struct vcpu_state *state,
+		 struct error *err)
 {
 	/* CPUID first: all else is checked against it. */
 	int ret = apply_cpuid(vcpu, kvm, state, err);
@@ -281,6 +343,7 @@ static int apply(const struct vcpu *vcpu, struct kvm *kvm,
 	if (ret)
 		return ret;
 	apply_tsc_khz(vcpu, kvm, state->tsc_khz);
+	apply_tsc(vcpu, kvm, gap, state);
 	ret = apply_parts(vcpu, state, 0, PART_XCRS, err);
 	if (!ret)
 		ret = apply_xsave(vcpu, kvm, state, err);
@@ -415,10 +478,11 @@ static int get(struct state_reader *reader, struct vcpu_state *state,
 /* ------------------------------------------------------------------- public */
 
 int vcpu_x86_save(const struct vcpu *vcpu, struct kvm *kvm,
+		  const struct kvm_x86_clock *clock,
 		  struct state_writer *writer, struct error *err)
 {
 	struct vcpu_state state = {0};
-	int ret = fetch(vcpu, kvm, &state, err);
+	int ret = fetch(vcpu, kvm, clock, &state, err);
 
 	if (!ret) {
 		state_begin(writer, SECTION_TAG, SECTION_VERSION,
@@ -433,7 +497,7 @@ int vcpu_x86_save(const struct vcpu *vcpu, struct kvm *kvm,
 }
 
 int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
-		  const struct state_file *file, uint64_t gap_ns,
+		  const struct state_file *file, const struct kvm_x86_gap *gap,
 		  struct error *err)
 {
 	struct vcpu_state state = {0};
@@ -444,10 +508,8 @@ int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
 	if (ret)
 		return ret;
 	ret = get(&reader, &state, err);
-	if (!ret) {
-		advance_tsc(&state, gap_ns);
-		ret = apply(vcpu, kvm, &state, err);
-	}
+	if (!ret)
+		ret = apply(vcpu, kvm, gap, &state, err);
 	if (ret && ret != -ENOTSUP)
 		error_prefix(err, "vCPU %u: ", vcpu_id(vcpu));
 	release(&state);

@@ -19,21 +19,25 @@
 #include "snapshot/state.h"
 
 struct kvm;
+struct kvm_x86_clock;
+struct kvm_x86_gap;
 struct vcpu;
 
-/* @vcpu is paused, its last I/O completed, and so are all others. */
+/* @vcpu is paused, its last I/O completed, and so are all others. Its TSC is
+ * saved as it was at the moment of @clock, if KVM tells enough for that. */
 int vcpu_x86_save(const struct vcpu *vcpu, struct kvm *kvm,
+		  const struct kvm_x86_clock *clock,
 		  struct state_writer *writer, struct error *err) must_check;
 
 /*
  * Instead of vcpu_x86_setup: the irqchip exists, the vCPU has not run. Its TSC
- * has counted on for @gap_ns, see kvm_x86_load_early. Guest memory is not
- * touched. -EINVAL with a sentence for a malformed section,
+ * goes on with the clock, as @gap says. Guest memory is not touched. -EINVAL
+ * with a sentence for a malformed section,
  * -ENOTSUP for features that this host lacks, else KVM's refusal; the vCPU may
  * have changed then and must not run. kvm_x86_load follows after all vCPUs.
  */
 int vcpu_x86_load(const struct vcpu *vcpu, struct kvm *kvm,
-		  const struct state_file *file, uint64_t gap_ns,
+		  const struct state_file *file, const struct kvm_x86_gap *gap,
 		  struct error *err) must_check;
 
 #endif

@@ -309,9 +309,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		return error_set(err, ENOTSUP,
 				 "The current CPU model is not permitted to "
 				 "apply the CPU template.");
-	ret = nets_check(vmm->nets, &vmm->machine_config, err);
-	if (!ret)
-		ret = make_cmdline(vmm, &cmdline, err);
+	ret = make_cmdline(vmm, &cmdline, err);
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
 	if (!ret && !vmm->machine)

@@ -163,22 +163,42 @@ static int copy(const struct fault_handler *handler, uint64_t address,
 	return -errno;
 }
 
+/* The pages behind @address, up to the first that is not the file's. Those that
+ * are there already end the copy, too. */
+static int fill_ahead(const struct fault_handler *handler,
+		      const struct fault_region *region, uint64_t address)
+{
+	uint64_t start = address + region->page_size - region->base;
+	uint64_t end = start;
+
+	for (uint64_t i = 0; i < handler->ahead && end < region->size; i++) {
+		if (handler->removed[(region->offset + end) / PAGE_SIZE_4K])
+			break;
+		end += region->page_size;
+	}
+	if (start == end)
+		return 0;
+	return copy(handler, region->base + start,
+		    handler->memory + region->offset + start, end - start);
+}
+
 static int on_fault(struct fault_handler *handler, uint64_t address)
 {
 	static const uint8_t zeros[MIB(2)];
 	const struct fault_region *region = find(handler, address);
 	uint64_t off;
+	int ret;
 
 	if (!region)
 		return -EFAULT;
 	address = ALIGN_DOWN(address, region->page_size);
 	off = region->offset + (address - region->base);
 	handler->served++;
-	return copy(handler, address,
-		    handler->removed[off / PAGE_SIZE_4K]
-			    ? zeros
-			    : handler->memory + off,
-		    region->page_size);
+	ret = copy(handler, address,
+		   handler->removed[off / PAGE_SIZE_4K] ? zeros
+							: handler->memory + off,
+		   region->page_size);
+	return ret ? ret : fill_ahead(handler, region, address);
 }
 
 static void on_remove(struct fault_handler *handler, uint64_t start,

@@ -25,6 +25,7 @@ struct fault_handler {
 	struct fault_region regions[FAULT_REGIONS_MAX];
 	size_t region_count;
 	uint8_t *removed; /* one byte per 4 KiB page of the file */
+	uint64_t ahead;	  /* how many more pages are filled with each fault */
 	uint64_t served, removes;
 	char message[4096]; /* as it came */
 };

@@ -139,6 +139,21 @@ static int set_tsc_khz(struct fake_vcpu *vcpu, uintptr_t khz)
 	return 0;
 }
 
+static int tsc_offset(struct fake_vcpu *vcpu,
+		      const struct kvm_device_attr *attr, bool set)
+{
+	uint64_t *value = (uint64_t *)(uintptr_t)attr->addr;
+
+	if (!fake_host.has_tsc_offset || attr->group != KVM_VCPU_TSC_CTRL ||
+	    attr->attr != KVM_VCPU_TSC_OFFSET)
+		return refuse(ENXIO);
+	if (set)
+		vcpu->tsc_offset = *value;
+	else
+		*value = vcpu->tsc_offset;
+	return 0;
+}
+
 static size_t xsave_size(void)
 {
 	return MAX((size_t)fake_host.xsave_size, sizeof(struct kvm_xsave));
@@ -186,6 +201,9 @@ static int vcpu_ioctl(struct fake_vcpu *vcpu, unsigned long request, void *arg)
 		return (int)vcpu->tsc_khz;
 	case KVM_SET_TSC_KHZ:
 		return set_tsc_khz(vcpu, (uintptr_t)arg);
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_SET_DEVICE_ATTR:
+		return tsc_offset(vcpu, arg, request == KVM_SET_DEVICE_ATTR);
 	case KVM_GET_MSRS:
 		return get_msrs(vcpu, arg);
 	case KVM_SET_MSRS:
@@ -214,6 +232,17 @@ static int dirty_log(const struct kvm_dirty_log *log)
 	return 0;
 }
 
+static int get_clock(struct kvm_clock_data *clock)
+{
+	*clock = fake_host.clock;
+	clock->clock += fake_host.clock_step;
+	if (fake_host.host_tsc) {
+		clock->flags |= KVM_CLOCK_HOST_TSC;
+		clock->host_tsc = fake_host.host_tsc;
+	}
+	return 0;
+}
+
 static int vm_ioctl(unsigned long request, void *arg)
 {
 	struct kvm_irqchip *chip = arg;
@@ -239,7 +268,7 @@ static int vm_ioctl(unsigned long request, void *arg)
 	case KVM_SET_PIT2:
 		return copy(&fake_host.pit, arg, sizeof(fake_host.pit));
 	case KVM_GET_CLOCK:
-		return copy(arg, &fake_host.clock, sizeof(fake_host.clock));
+		return get_clock(arg);
 	case KVM_SET_CLOCK:
 		return copy(&fake_host.clock, arg, sizeof(fake_host.clock));
 	default:

@@ -25,6 +25,7 @@ struct fake_vcpu {
 	uint32_t cpuid_count;
 	struct kvm_cpuid_entry2 cpuid[64];
 	uint32_t tsc_khz;
+	uint64_t tsc_offset;
 	struct kvm_mp_state mp_state;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -51,6 +52,9 @@ struct fake_host {
 	uint32_t listed[FAKE_MSRS_MAX];
 	uint32_t tsc_khz;
 	bool scales_tsc;
+	bool has_tsc_offset;
+	uint64_t host_tsc;	/* at KVM_GET_CLOCK, which is silent about 0 */
+	uint64_t clock_step;	/* from KVM_SET_CLOCK to KVM_GET_CLOCK */
 	int xsave_size;		/* KVM_CAP_XSAVE2 */
 	uint32_t unwritable[8]; /* MSRs that can be read only; 0 for none */
 	unsigned long fail;	/* this request fails with EINVAL */

@@ -8,13 +8,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 
 import resource  # noqa: E402
-import struct  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 
 from linuxguest import Guest, with_agent  # noqa: E402
 from tap import SLOW, main, test  # noqa: E402
-from vsock import Vsock  # noqa: E402
+from vsock import Vsock, echo_back, execute, pattern  # noqa: E402
 
 
 def start(t, **config):
@@ -40,27 +39,6 @@ def host_reaches_the_guest(t):
     t.point(refused == b"", "nobody listens: closed without a word",
             repr(refused))
     guest.power_off()
-
-
-def echo_back(sock, count=1 << 30):
-    """Serves up to @count connections to a listening socket: sends back what
-    comes, and ends when the other side does."""
-    def serve(conn):
-        with conn:
-            while True:
-                data = conn.recv(1 << 16)
-                if not data:
-                    return
-                conn.sendall(data)
-
-    def accept():
-        for _ in range(count):
-            try:
-                conn, _ = sock.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(conn,), daemon=True).start()
-    threading.Thread(target=accept, daemon=True).start()
 
 
 @test
@@ -97,13 +75,6 @@ def host_ends_one_direction(t):
     t.point(verdict == b"100000 1\n", "the guest answers after our end",
             repr(verdict))
     guest.power_off()
-
-
-def pattern(start, end):
-    """The agent's test bytes from @start to @end, multiples of 8."""
-    mask = (1 << 64) - 1
-    return b"".join(((n + 1) * 0x9e3779b97f4a7c15 & mask).to_bytes(8, "little")
-                    for n in range(start // 8, end // 8))
 
 
 # One block of random bytes, sent again and again with its number in front:
@@ -226,19 +197,6 @@ def commands_run_and_tell_how_they_ended(t):
     other.send(b"\xff\xff\xff\xff")
     t.point(other.rest() == b"", "a request too long ends the connection")
     guest.power_off()
-
-
-def execute(conn, command):
-    """(output, exit status) of a command run by the agent."""
-    data = command.encode()
-    conn.send(struct.pack("<I", len(data)) + data)
-    output = b""
-    while True:
-        kind, length = struct.unpack("<BI", conn.receive(5))
-        data = conn.receive(length)
-        if kind == 2:
-            return output, int.from_bytes(data, "little")
-        output += data
 
 
 @test

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fault_handler SOCKET MEMORY_FILE: a page-fault handler for any number of
- * microVMs one after the other or at once, a process for each. Says `ready` on
- * its standard output when it listens, `microvm PID: MESSAGE` for each that
- * comes, and `microvm PID: gone after N faults, M removals` at its end.
+ * fault_handler SOCKET MEMORY_FILE [AHEAD]: a page-fault handler for any number
+ * of microVMs one after the other or at once, a process for each. Fills as many
+ * pages as AHEAD says behind the one that was asked for. Says `ready` on its
+ * standard output when it listens, `microvm PID: MESSAGE` for each that comes,
+ * and `microvm PID: gone after N faults, M removals` at its end.
  */
 #include "tests/fake/fault_handler.h"
 
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -39,8 +41,9 @@ int main(int argc, char **argv)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGCHLD, SIG_IGN);
-	if (argc != 3) {
-		fputs("usage: fault_handler SOCKET MEMORY_FILE\n", stderr);
+	if (argc != 3 && argc != 4) {
+		fputs("usage: fault_handler SOCKET MEMORY_FILE [AHEAD]\n",
+		      stderr);
 		return 2;
 	}
 	listener = fault_handler_listen(argv[1]);
@@ -58,6 +61,8 @@ int main(int argc, char **argv)
 			fprintf(stderr, "fault_handler: %s\n", strerror(-ret));
 			continue;
 		}
+		if (argc == 4)
+			handler.ahead = strtoul(argv[3], NULL, 10);
 		if (fork() == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			return serve(&handler);

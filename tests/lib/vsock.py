@@ -2,7 +2,8 @@
 """The host's end of a guest's socket device."""
 import os
 import socket
-import time
+import struct
+import threading
 
 from tap import SLOW
 
@@ -103,3 +104,44 @@ class Vsock:
         self.test.defer(os.unlink, path)
         self.test.defer(sock.close)
         return sock
+
+
+def echo_back(sock, count=1 << 30):
+    """Serves up to @count connections to a listening socket: sends back what
+    comes, and ends when the other side does."""
+    def serve(conn):
+        with conn:
+            while True:
+                data = conn.recv(1 << 16)
+                if not data:
+                    return
+                conn.sendall(data)
+
+    def accept():
+        for _ in range(count):
+            try:
+                conn, _ = sock.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(conn,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def execute(conn, command):
+    """(output, exit status) of a command run by the agent."""
+    data = command.encode()
+    conn.send(struct.pack("<I", len(data)) + data)
+    output = b""
+    while True:
+        kind, length = struct.unpack("<BI", conn.receive(5))
+        data = conn.receive(length)
+        if kind == 2:
+            return output, int.from_bytes(data, "little")
+        output += data
+
+
+def pattern(start, end):
+    """The agent's test bytes from @start to @end, multiples of 8."""
+    mask = (1 << 64) - 1
+    return b"".join(((n + 1) * 0x9e3779b97f4a7c15 & mask).to_bytes(8, "little")
+                    for n in range(start // 8, end // 8))

@@ -94,12 +94,15 @@ static void boot_vm(struct fixture *f, struct vm *vm)
 static void save_vm(struct fixture *f, struct vm *vm)
 {
 	struct kvm *kvm = &vm->kvm;
+	struct kvm_x86_clock clock;
 
 	state_writer_init(&f->writer);
+	NO_ERROR(f, kvm_x86_read_clock(kvm, &clock, &f->err));
 	for (uint32_t i = 0; i < VCPUS; i++)
-		NO_ERROR(f,
-			 vcpu_x86_save(vm->vcpus[i], kvm, &f->writer, &f->err));
-	NO_ERROR(f, kvm_x86_save(kvm, vm->vcpus[0], &f->writer, &f->err));
+		NO_ERROR(f, vcpu_x86_save(vm->vcpus[i], kvm, &clock, &f->writer,
+					  &f->err));
+	NO_ERROR(f,
+		 kvm_x86_save(kvm, vm->vcpus[0], &clock, &f->writer, &f->err));
 	assert_int_equal(state_writer_finish(&f->writer), 0);
 	state_file_release(&f->file);
 	NO_ERROR(f, state_file_parse(&f->file, take_ptr(f->writer.bytes),
@@ -108,11 +111,14 @@ static void save_vm(struct fixture *f, struct vm *vm)
 
 static void load_vm(struct fixture *f, struct vm *vm, bool clock_realtime)
 {
+	struct kvm_x86_gap gap;
+
+	NO_ERROR(f, kvm_x86_load_clock(&vm->kvm, &f->file, clock_realtime, &gap,
+				       &f->err));
 	for (uint32_t i = 0; i < VCPUS; i++)
-		NO_ERROR(f, vcpu_x86_load(vm->vcpus[i], &vm->kvm, &f->file, 0,
-					  &f->err));
-	NO_ERROR(f, kvm_x86_load(&vm->kvm, vm->vcpus[0], &f->file,
-				 clock_realtime, &f->err));
+		NO_ERROR(f, vcpu_x86_load(vm->vcpus[i], &vm->kvm, &f->file,
+					  &gap, &f->err));
+	NO_ERROR(f, kvm_x86_load(&vm->kvm, vm->vcpus[0], &f->file, &f->err));
 }
 
 static void drop_vm(struct vm *vm)
@@ -317,6 +323,12 @@ static void look(const struct vcpu *vcpu, struct seen *seen)
 	DO(fd, KVM_GET_VCPU_EVENTS, &seen->events);
 }
 
+/* The TSC, and of Hyper-V's the time and how long the vCPU's thread ran. */
+static bool runs_on(uint32_t msr)
+{
+	return msr == 0x10 || msr == 0x40000010 || msr == 0x40000020;
+}
+
 static void compare_msrs(struct fixture *f, size_t i)
 {
 	AUTO_FREE struct kvm_msrs *a = NULL;
@@ -329,9 +341,12 @@ static void compare_msrs(struct fixture *f, size_t i)
 	assert_int_equal(a->nmsrs, b->nmsrs);
 	for (uint32_t j = 0; j < a->nmsrs; j++) {
 		assert_int_equal(a->entries[j].index, b->entries[j].index);
-		if (a->entries[j].index == 0x10) /* runs on, in both */
-			assert_in_range(b->entries[j].data - a->entries[j].data,
-					0, UINT64_C(10000000000));
+		/* They do in both, but not while the second was loaded. */
+		if (runs_on(a->entries[j].index))
+			assert_in_range(b->entries[j].data -
+						a->entries[j].data +
+						UINT64_C(10000000000),
+					0, UINT64_C(20000000000));
 		else
 			assert_int_equal(a->entries[j].data,
 					 b->entries[j].data);
@@ -489,6 +504,66 @@ static void test_realtime_moves_the_clock_by_the_time_that_passed(void **state)
 	assert_true(clock_of(&f->second) >= saved + 290000000);
 }
 
+static bool tsc_offset(struct vm *vm, unsigned long request, uint64_t *offset)
+{
+	const struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uintptr_t)offset,
+	};
+
+	return ioctl(vcpu_fd(vm->vcpus[0]), request, &attr) == 0;
+}
+
+/* Some say yes to any offset, and run all guests on the host's TSC. */
+static bool has_tsc_offset(struct vm *vm)
+{
+	uint64_t wanted = 123456789, found = 0;
+
+	return tsc_offset(vm, KVM_SET_DEVICE_ATTR, &wanted) &&
+	       tsc_offset(vm, KVM_GET_DEVICE_ATTR, &found) && found == wanted;
+}
+
+/* The guest's TSC at kvmclock 0, had it always run. */
+static int64_t tsc_at_zero(struct vm *vm, uint32_t khz)
+{
+	struct kvm_clock_data clock = {0};
+	uint64_t offset = 0;
+
+	DO(vm->kvm.vm_fd, KVM_GET_CLOCK, &clock);
+	assert_true(clock.flags & KVM_CLOCK_HOST_TSC);
+	assert_true(tsc_offset(vm, KVM_GET_DEVICE_ATTR, &offset));
+	return (int64_t)(clock.host_tsc + offset) -
+	       (int64_t)((unsigned __int128)clock.clock * khz / 1000000);
+}
+
+/* A guest compares the two, and this process may stand still in between. */
+static void test_tsc_and_clock_stay_together(void **state)
+{
+	struct fixture *f = *state;
+	struct kvm_clock_data clock = {0};
+	int64_t before, after;
+	uint32_t khz;
+
+	need_kvm(f);
+	make_vm(f, &f->first, false);
+	boot_vm(f, &f->first);
+	run_one_exit(&f->first);
+	khz = (uint32_t)ioctl(vcpu_fd(f->first.vcpus[0]), KVM_GET_TSC_KHZ, 0);
+	DO(f->first.kvm.vm_fd, KVM_GET_CLOCK, &clock);
+	if (!(clock.flags & KVM_CLOCK_HOST_TSC) || !has_tsc_offset(&f->first)) {
+		print_message("KVM has no TSC of the guest's own here\n");
+		skip();
+	}
+	before = tsc_at_zero(&f->first, khz);
+	save_vm(f, &f->first);
+	make_vm(f, &f->second, false);
+	load_vm(f, &f->second, false);
+	after = tsc_at_zero(&f->second, khz);
+	/* Two microseconds, for what KVM rounds. */
+	assert_in_range(after - before + khz / 500, 0, 2 * (khz / 500));
+}
+
 static void test_dirty_pages_of_the_guest_are_collected(void **state)
 {
 	struct fixture *f = *state;
@@ -520,6 +595,7 @@ int main(void)
 		TEST(test_state_goes_from_one_vm_to_another),
 		TEST(test_second_snapshot_is_like_the_first),
 		TEST(test_realtime_moves_the_clock_by_the_time_that_passed),
+		TEST(test_tsc_and_clock_stay_together),
 		TEST(test_dirty_pages_of_the_guest_are_collected),
 	};
 

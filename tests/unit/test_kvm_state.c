@@ -15,7 +15,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -51,6 +50,8 @@ struct fixture {
 	struct state_writer writer;
 	struct state_file file;
 	struct kvm_x86_early early;
+	struct kvm_x86_clock clock;
+	struct kvm_x86_gap gap;
 	char log[64];
 };
 
@@ -218,7 +219,8 @@ static void finish(struct fixture *f)
 
 static void save_vcpu(struct fixture *f)
 {
-	int ret = vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err);
+	int ret = vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock, &f->writer,
+				&f->err);
 
 	assert_string_equal(f->err.text, "");
 	assert_int_equal(ret, 0);
@@ -228,7 +230,7 @@ static void save_vcpu(struct fixture *f)
 
 static int load_vcpu(struct fixture *f)
 {
-	return vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file, 0, &f->err);
+	return vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file, &f->gap, &f->err);
 }
 
 static void load_vcpu_ok(struct fixture *f)
@@ -264,8 +266,9 @@ static void test_save_vcpu_reads_in_the_order_that_loses_nothing(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(
-		vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock,
+				       &f->writer, &f->err),
+			 0);
 	assert_int_equal(fake_call_place(KVM_GET_MP_STATE), 0);
 	assert_int_equal(fake_call_place(KVM_GET_VCPU_EVENTS),
 			 (int)fake_host.call_count - 1);
@@ -308,11 +311,13 @@ static void test_vcpu_state_takes_eleven_requests(void **state)
 	struct fixture *f = *state;
 
 	/* The first of a VM finds out which MSRs there are. */
-	assert_int_equal(
-		vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock,
+				       &f->writer, &f->err),
+			 0);
 	fake_host.call_count = 0;
-	assert_int_equal(
-		vcpu_x86_save(&loaded_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_x86_save(&loaded_vcpu, &f->kvm, &f->clock,
+				       &f->writer, &f->err),
+			 0);
 	assert_int_equal(vcpu_requests(), 11);
 	state_writer_release(&f->writer);
 	state_writer_init(&f->writer);
@@ -327,8 +332,9 @@ static void test_load_vcpu_without_its_section_fails(void **state)
 	const struct vcpu other = {FAKE_VCPU_FD + 1, 3};
 
 	save_vcpu(f);
-	assert_int_equal(vcpu_x86_load(&other, &f->kvm, &f->file, 0, &f->err),
-			 -EINVAL);
+	assert_int_equal(
+		vcpu_x86_load(&other, &f->kvm, &f->file, &f->gap, &f->err),
+		-EINVAL);
 	assert_true(f->err.text[0]);
 	assert_int_equal(fake_host.call_count, 0);
 }
@@ -377,8 +383,8 @@ static void test_save_vcpu_fails_with_any_request(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(gets); i++) {
 		forget_host(f);
 		fake_host.fail = gets[i];
-		assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer,
-					       &f->err),
+		assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock,
+					       &f->writer, &f->err),
 				 -EINVAL);
 		assert_non_null(strstr(f->err.text, "vCPU 0: KVM_GET_"));
 		assert_int_equal(f->writer.len, len);
@@ -414,12 +420,57 @@ static void test_load_vcpu_lets_the_tsc_count_on(void **state)
 	struct fixture *f = *state;
 
 	save_vcpu(f);
-	assert_int_equal(vcpu_x86_load(&loaded_vcpu, &f->kvm, &f->file,
-				       UINT64_C(3600000000000), &f->err),
-			 0);
+	f->gap.ns = UINT64_C(3600000000000);
+	load_vcpu_ok(f);
 	assert_int_equal(fake_msr(LOADED, 0x10)->data,
 			 1000 + UINT64_C(3600) * fake_host.tsc_khz * 1000);
 	assert_int_equal(fake_msr(LOADED, 0x6e0)->data, 2000);
+}
+
+static void test_tsc_is_that_of_the_clocks_moment(void **state)
+{
+	struct fixture *f = *state;
+
+	fake_host.has_tsc_offset = true;
+	f->clock.host_tsc = 5000;
+	SAVED->tsc_offset = 70;
+	save_vcpu(f);
+	f->gap = (struct kvm_x86_gap){.ns = 1000000, .host_tsc = 9000000};
+	load_vcpu_ok(f);
+	assert_int_equal(LOADED->tsc_offset,
+			 UINT64_C(5070) + fake_host.tsc_khz - 9000000);
+	/* Not by way of the register, and not too late for the deadline. */
+	assert_int_equal(fake_msr(LOADED, 0x10)->data, 0);
+	assert_int_equal(fake_msr(LOADED, 0x6e0)->data, 2000);
+	assert_true(fake_call_place(KVM_SET_DEVICE_ATTR) <
+		    fake_call_place(KVM_SET_MSRS));
+}
+
+static void test_tsc_is_read_and_written_where_kvm_has_no_offset(void **state)
+{
+	struct fixture *f = *state;
+
+	f->clock.host_tsc = 5000;
+	save_vcpu(f);
+	f->gap.host_tsc = 9000;
+	load_vcpu_ok(f);
+	assert_int_equal(fake_msr(LOADED, 0x10)->data, 1000);
+}
+
+static void test_tsc_that_is_scaled_is_written(void **state)
+{
+	struct fixture *f = *state;
+
+	fake_host.has_tsc_offset = true;
+	f->clock.host_tsc = 5000;
+	SAVED->tsc_offset = 70;
+	save_vcpu(f);
+	fake_host.tsc_khz = 3000000;
+	fake_host.scales_tsc = true;
+	f->gap.host_tsc = 9000;
+	load_vcpu_ok(f);
+	assert_int_equal(fake_msr(LOADED, 0x10)->data, 5070);
+	assert_int_equal(LOADED->tsc_offset, 0);
 }
 
 static void test_xsave_larger_than_4096_is_kept(void **state)
@@ -455,12 +506,14 @@ static void test_save_asks_each_refused_msr_once_per_vm(void **state)
 	struct fixture *f = *state;
 	size_t first;
 
-	assert_int_equal(
-		vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock,
+				       &f->writer, &f->err),
+			 0);
 	first = fake_calls(KVM_GET_MSRS);
 	assert_true(first > 1);
-	assert_int_equal(
-		vcpu_x86_save(&saved_vcpu, &f->kvm, &f->writer, &f->err), 0);
+	assert_int_equal(vcpu_x86_save(&saved_vcpu, &f->kvm, &f->clock,
+				       &f->writer, &f->err),
+			 0);
 	assert_int_equal(fake_calls(KVM_GET_MSRS), first + 1);
 	assert_int_equal(fake_calls(KVM_GET_MSR_INDEX_LIST), 1);
 }
@@ -653,8 +706,10 @@ static void test_load_vcpu_survives_any_bytes(void **state)
 
 static void save_kvm(struct fixture *f)
 {
-	assert_int_equal(
-		kvm_x86_save(&f->kvm, &saved_vcpu, &f->writer, &f->err), 0);
+	assert_int_equal(kvm_x86_read_clock(&f->kvm, &f->clock, &f->err), 0);
+	assert_int_equal(kvm_x86_save(&f->kvm, &saved_vcpu, &f->clock,
+				      &f->writer, &f->err),
+			 0);
 	finish(f);
 	fake_host.call_count = 0;
 }
@@ -664,9 +719,18 @@ static int load_early(struct fixture *f, bool clock_realtime)
 	return kvm_x86_load_early(&f->file, clock_realtime, &f->early, &f->err);
 }
 
+static int load_clock(struct fixture *f, bool clock_realtime)
+{
+	return kvm_x86_load_clock(&f->kvm, &f->file, clock_realtime, &f->gap,
+				  &f->err);
+}
+
 static int load_kvm(struct fixture *f)
 {
-	return kvm_x86_load(&f->kvm, &loaded_vcpu, &f->file, false, &f->err);
+	int ret = load_clock(f, false);
+
+	return ret ? ret
+		   : kvm_x86_load(&f->kvm, &loaded_vcpu, &f->file, &f->err);
 }
 
 static void test_load_kvm_gives_what_was_saved(void **state)
@@ -685,7 +749,6 @@ static void test_load_kvm_gives_what_was_saved(void **state)
 		memset(&fake_host.chips[i], 0, sizeof(fake_host.chips[i]));
 	assert_int_equal(load_early(f, false), 0);
 	assert_true(f->early.has_pit);
-	assert_int_equal(f->early.gap_ns, 0);
 	assert_int_equal(load_kvm(f), 0);
 	assert_memory_equal(fake_host.chips, before.chips,
 			    sizeof(before.chips));
@@ -725,9 +788,7 @@ static void test_load_kvm_with_realtime_moves_the_clock(void **state)
 		.host_tsc = 7,
 	};
 	save_kvm(f);
-	assert_int_equal(
-		kvm_x86_load(&f->kvm, &loaded_vcpu, &f->file, true, &f->err),
-		0);
+	assert_int_equal(load_clock(f, true), 0);
 	assert_int_equal(fake_host.clock.flags, KVM_CLOCK_REALTIME);
 	assert_int_equal(fake_host.clock.realtime, 1700000000000000000);
 	assert_int_equal(fake_host.clock.host_tsc, 0);
@@ -735,32 +796,20 @@ static void test_load_kvm_with_realtime_moves_the_clock(void **state)
 	assert_int_equal(fake_host.clock.flags, 0);
 }
 
-static void test_load_kvm_tells_how_long_the_vm_was_away(void **state)
-{
-	const uint64_t second = UINT64_C(1000000000);
-	struct fixture *f = *state;
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	fake_host.clock.flags = KVM_CLOCK_REALTIME;
-	fake_host.clock.realtime = ((uint64_t)now.tv_sec - 100) * second;
-	save_kvm(f);
-	assert_int_equal(load_early(f, true), 0);
-	assert_true(f->early.gap_ns >= 100 * second);
-	assert_true(f->early.gap_ns < 10000 * second);
-	assert_int_equal(load_early(f, false), 0);
-	assert_int_equal(f->early.gap_ns, 0);
-}
-
-static void test_load_kvm_from_the_future_does_not_go_back(void **state)
+static void test_load_clock_tells_how_far_it_is(void **state)
 {
 	struct fixture *f = *state;
 
-	fake_host.clock.flags = KVM_CLOCK_REALTIME;
-	fake_host.clock.realtime = UINT64_MAX;
+	fake_host.clock.clock = 123456;
 	save_kvm(f);
-	assert_int_equal(load_early(f, true), 0);
-	assert_int_equal(f->early.gap_ns, 0);
+	assert_int_equal(load_clock(f, false), 0);
+	assert_int_equal(f->gap.ns, 0);
+	assert_int_equal(f->gap.host_tsc, 0);
+	fake_host.clock_step = 44;
+	fake_host.host_tsc = 7000;
+	assert_int_equal(load_clock(f, false), 0);
+	assert_int_equal(f->gap.ns, 44);
+	assert_int_equal(f->gap.host_tsc, 7000);
 }
 
 static void test_load_kvm_with_realtime_but_none_saved_fails(void **state)
@@ -838,6 +887,9 @@ int main(void)
 		TEST(test_load_vcpu_scales_another_tsc),
 		TEST(test_load_vcpu_warns_of_a_tsc_it_cannot_scale),
 		TEST(test_load_vcpu_lets_the_tsc_count_on),
+		TEST(test_tsc_is_that_of_the_clocks_moment),
+		TEST(test_tsc_is_read_and_written_where_kvm_has_no_offset),
+		TEST(test_tsc_that_is_scaled_is_written),
 		TEST(test_xsave_larger_than_4096_is_kept),
 		TEST(test_xsave_smaller_than_the_hosts_is_padded),
 		TEST(test_save_asks_each_refused_msr_once_per_vm),
@@ -854,8 +906,7 @@ int main(void)
 		TEST(test_load_kvm_gives_what_was_saved),
 		TEST(test_load_kvm_without_a_pit),
 		TEST(test_load_kvm_with_realtime_moves_the_clock),
-		TEST(test_load_kvm_tells_how_long_the_vm_was_away),
-		TEST(test_load_kvm_from_the_future_does_not_go_back),
+		TEST(test_load_clock_tells_how_far_it_is),
 		TEST(test_load_kvm_with_realtime_but_none_saved_fails),
 		TEST(test_load_kvm_survives_any_bytes),
 		TEST(test_collect_dirty_joins_the_slots),

@@ -408,15 +408,26 @@ static void test_transmission_pending_at_save_is_served(void **state)
 	state_file_release(&file);
 }
 
+/* The second time there is no buffer. */
+static void save_twice(struct fixture *f, struct state_file *file)
+{
+	slot_save(&f->guest.slot, file);
+	state_file_release(file);
+	slot_resume(&f->guest.slot);
+	slot_save(&f->guest.slot, file);
+	assert_true(f->guest.vsock->reset_owed);
+}
+
 static void owed(struct fixture *f, uint64_t features)
 {
 	struct state_file file;
 	struct guest clone;
 	int fd;
 
-	start(f, features, 0);
-	slot_save(&f->guest.slot, &file);
+	start(f, features, 1);
+	save_twice(f, &file);
 	assert_int_equal(clone_load(f, &clone, &file, NULL), 0);
+	assert_int_equal(take_event(&clone), 0);
 	assert_int_equal(take_event(&clone), -1);
 	fd = host_connects(f->clone_path);
 	guest_gets_nothing(f, &clone);
@@ -439,6 +450,79 @@ static void test_reset_without_a_buffer_is_owed(void **state)
 static void test_reset_without_a_buffer_is_owed_with_event_idx(void **state)
 {
 	owed(*state, ALL);
+}
+
+static struct conn *first_due(struct guest *guest)
+{
+	assert_false(conn_list_empty(&guest->vsock->due));
+	return container_of(guest->vsock->due.next, struct conn, due);
+}
+
+/* However long the guest takes to deal with the reset. */
+static void test_request_has_its_time_from_when_the_guest_has_it(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+	struct guest clone;
+	uint32_t port;
+	int fd;
+
+	start(f, ALL, EVENTS);
+	slot_save(&f->guest.slot, &file);
+	assert_int_equal(clone_load(f, &clone, &file, NULL), 0);
+	fd = host_connects(f->clone_path);
+	guest_gets_nothing(f, &clone);
+	conn_timed_out(first_due(&clone));
+	guest_gets_nothing(f, &clone);
+	assert_false(host_got_end(fd));
+	first_due(&clone)->deadline_ns = 0;
+	acknowledge(&clone);
+	port = guest_gets(f, &clone, VSOCK_OP_REQUEST);
+	assert_true(first_due(&clone)->deadline_ns > 0);
+	conn_timed_out(first_due(&clone));
+	vsock_turn(clone.vsock, false);
+	assert_int_equal(guest_gets(f, &clone, VSOCK_OP_RST), port);
+	assert_true(host_got_end(fd));
+	close(fd);
+	clone_destroy(f, &clone);
+	state_file_release(&file);
+}
+
+static void hears_without_events(struct fixture *f, struct guest *guest,
+				 const char *path)
+{
+	int fd;
+	uint32_t port = connection(f, guest, path, &fd);
+
+	/* This one is for the next time. */
+	post_event(guest, 0, 4);
+	assert_int_equal(take_event(guest), -1);
+	assert_int_equal(write(fd, "x", 1), 1);
+	assert_int_equal(guest_gets(f, guest, VSOCK_OP_RW), port);
+	close(fd);
+}
+
+static void test_guest_without_events_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+	struct guest clone;
+	uint32_t port;
+	int fd;
+
+	start(f, ALL, 0);
+	port = connection(f, &f->guest, f->path, &fd);
+	slot_save(&f->guest.slot, &file);
+	assert_true(host_got_end(fd));
+	close(fd);
+	assert_int_equal(clone_load(f, &clone, &file, NULL), 0);
+	send_packet(&clone, 0, VSOCK_OP_CREDIT_UPDATE, port);
+	assert_int_equal(guest_gets(f, &clone, VSOCK_OP_RST), port);
+	hears_without_events(f, &clone, f->clone_path);
+	clone_destroy(f, &clone);
+	slot_resume(&f->guest.slot);
+	hears_without_events(f, &f->guest, f->path);
+	state_file_release(&file);
 }
 
 /* A snapshot of a clone that has not got to the first event: one more comes. */
@@ -470,9 +554,9 @@ static void test_guest_reset_ends_the_waiting(void **state)
 	struct virtio_device *dev;
 	struct state_file file;
 
-	start(f, ALL, 0);
+	start(f, ALL, 1);
 	dev = f->guest.slot.dev;
-	slot_save(&f->guest.slot, &file);
+	save_twice(f, &file);
 	state_file_release(&file);
 	slot_resume(&f->guest.slot);
 	pthread_mutex_lock(&dev->lock);
@@ -572,6 +656,8 @@ int main(void)
 		CASE(test_transmission_pending_at_save_is_served),
 		CASE(test_reset_without_a_buffer_is_owed),
 		CASE(test_reset_without_a_buffer_is_owed_with_event_idx),
+		CASE(test_request_has_its_time_from_when_the_guest_has_it),
+		CASE(test_guest_without_events_is_not_waited_for),
 		CASE(test_snapshots_in_a_row),
 		CASE(test_guest_reset_ends_the_waiting),
 		CASE(test_broken_event_queue_needs_reset),
