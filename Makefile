@@ -58,7 +58,7 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c ap
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
-	snapshot/memory_file.c snapshot/uffd.c snapshot/working_set.c
+	snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c snapshot/working_set.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \

@@ -17,6 +17,7 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct phases;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -53,6 +54,7 @@ struct machine_snapshot {
 	bool clock_realtime;
 	const char *working_set_path; /* NULL: none */
 	enum snapshot_prefetch prefetch;
+	struct phases *phases; /* from the memory to the working set */
 };
 
 /* Opens KVM and creates the empty VM ahead of time, so that machine_build does
@@ -89,7 +91,8 @@ int machine_save(struct machine *machine, struct state_writer *writer,
 /* And its memory: all of it, or (@diff) what has changed since the last time.
  * What could not be written counts as changed the next time, too. */
 int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err) must_check;
+			 bool sync, struct phases *phases,
+			 struct error *err) must_check;
 
 int machine_ctrl_alt_del(struct machine *machine) must_check;
 

@@ -13,6 +13,7 @@
 #include "vmm/machine_private.h"
 
 #include "snapshot/memory_file.h"
+#include "snapshot/phases.h"
 #include "snapshot/state.h"
 #include "snapshot/uffd.h"
 #include "snapshot/working_set.h"
@@ -73,7 +74,7 @@ static int collect_dirty(struct machine *machine, uint64_t **ret_bits,
 }
 
 int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err)
+			 bool sync, struct phases *phases, struct error *err)
 {
 	AUTO_FREE uint64_t *dirty = NULL;
 	struct memory_file_request request = {
@@ -84,20 +85,21 @@ int machine_write_memory(struct machine *machine, const char *path, bool diff,
 	struct memory_file_stats stats;
 	int ret = collect_dirty(machine, &dirty, err);
 
+	PHASE_END(phases, create_dirty_log);
 	if (ret)
 		return ret;
 	request.dirty = dirty;
 	ret = memory_file_write(machine->mem, &request, &stats, err);
 	if (ret && dirty)
 		gmem_return_dirty(machine->mem, dirty);
-	if (!ret)
-		log_info("Memory file: %lu pages; scan %lu us, write %lu us, "
-			 "sync %lu us.",
-			 (unsigned long)stats.pages_written,
-			 (unsigned long)stats.us_scan,
-			 (unsigned long)stats.us_write,
-			 (unsigned long)stats.us_sync);
-	return ret;
+	if (ret)
+		return ret;
+	PHASE_SET(phases, create_scan, stats.us_scan);
+	PHASE_SET(phases, create_write, stats.us_write);
+	PHASE_SET(phases, create_sync, stats.us_sync);
+	log_info("%lu pages are in the memory file.",
+		 (unsigned long)stats.pages_written);
+	return 0;
 }
 
 /* --------------------------------------------------------------- restoring */
@@ -247,15 +249,20 @@ int machine_restore(struct machine *machine,
 	machine_init(machine, request);
 	machine->rekick = true;
 	ret = map_memory(machine, request, snapshot, err);
+	PHASE_END(snapshot->phases, load_memory);
 	if (!ret)
 		ret = restore_kvm(machine, request, snapshot->state,
 				  snapshot->clock_realtime, err);
+	PHASE_END(snapshot->phases, load_vcpus);
 	if (!ret)
 		ret = restore_devices(machine, request, snapshot->state, err);
+	PHASE_END(snapshot->phases, load_devices);
 	if (!ret)
 		ret = renew(machine, snapshot->state, err);
 	machine_mark_clock_stopped(machine);
+	PHASE_END(snapshot->phases, load_identity);
 	if (!ret && snapshot->working_set_path)
 		ret = prefetch(machine, snapshot, err);
+	PHASE_END(snapshot->phases, load_working_set);
 	return ret;
 }

@@ -112,7 +112,7 @@ static int configure_log(const struct options *options, struct error *err)
 	return ret;
 }
 
-static int configure_metrics(struct vmm *vmm, const char *path,
+static int configure_metrics(struct vmm *vmm, const struct options *options,
 			     struct error *err)
 {
 	struct vmm_action action = {
@@ -121,9 +121,10 @@ static int configure_metrics(struct vmm *vmm, const char *path,
 	};
 	int ret;
 
-	if (!path)
+	if (!options->metrics_path)
 		return 0;
-	action.metrics.path = strdup(path);
+	action.metrics.path = strdup(options->metrics_path);
+	action.metrics.emit_snapshot_phases = options->emit_snapshot_phases;
 	ret = vmm_act(vmm, &action, err);
 	metrics_config_release(&action.metrics);
 	return ret;
@@ -219,7 +220,7 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		.socket_path = options->api_sock,
 		.max_payload = options->max_payload,
 	};
-	int ret = configure_metrics(vmm, options->metrics_path, err);
+	int ret = configure_metrics(vmm, options, err);
 
 	if (!ret)
 		ret = signals_install(loop, vmm_metrics(vmm));

@@ -232,6 +232,10 @@ static void make_line(struct line *line, struct metrics *metrics)
 			    &metrics_sections[i],
 			    (char *)metrics + metrics_sections[i].offset);
 	put_devices(line, metrics);
+	if (metrics->emit_snapshot_phases)
+		put_section(line, metrics_phase_section.name,
+			    &metrics_phase_section,
+			    (char *)metrics + metrics_phase_section.offset);
 	put(line, "}\n");
 }
 
@@ -341,6 +345,7 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 				    "file:");
 	metrics->configured = true;
 	metrics->emit_id = config->emit_id;
+	metrics->emit_snapshot_phases = config->emit_snapshot_phases;
 	metrics->properties_json = take_ptr(config->properties_json);
 	return 0;
 }

@@ -16,6 +16,7 @@
  */
 #include "snapshot/config_state.h"
 #include "snapshot/describe.h"
+#include "snapshot/phases.h"
 #include "vmm/vmm_private.h"
 
 #include <errno.h>
@@ -25,33 +26,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-/* ------------------------------------------------------------------ phases */
-
-/* How long each part took, for the log. */
-struct phases {
-	uint64_t last_ns;
-	size_t len;
-	char text[256];
-};
-
-static void phases_begin(struct phases *phases)
-{
-	*phases = (struct phases){.last_ns = monotonic_ns()};
-}
-
-static void phases_note(struct phases *phases, const char *name)
-{
-	uint64_t now = monotonic_ns();
-	int n = snprintf(phases->text + phases->len,
-			 sizeof(phases->text) - phases->len, "%s%s %lu",
-			 phases->len ? ", " : "", name,
-			 (unsigned long)((now - phases->last_ns) / 1000));
-
-	phases->last_ns = now;
-	if (n > 0 && (size_t)n < sizeof(phases->text) - phases->len)
-		phases->len += (size_t)n;
-}
 
 /* ------------------------------------------------------------------- create */
 
@@ -165,7 +139,7 @@ static int publish(const struct pending_file *file, struct error *err)
 
 static int write_memory(struct vmm *vmm,
 			const struct snapshot_create_config *config,
-			struct error *err)
+			struct phases *phases, struct error *err)
 {
 	int ret;
 
@@ -179,7 +153,7 @@ static int write_memory(struct vmm *vmm,
 	}
 	ret = machine_write_memory(vmm->machine, config->mem_file_path,
 				   config->type == SNAPSHOT_DIFF, config->sync,
-				   err);
+				   phases, err);
 	if (ret)
 		error_prefix(err, "Cannot write the guest memory: ");
 	return ret;
@@ -196,18 +170,19 @@ static int create(struct vmm *vmm, const struct snapshot_create_config *config,
 		error_prefix(err, "Cannot save the microVM state: ");
 		return ret;
 	}
-	phases_note(phases, "state");
+	PHASE_END(phases, create_state);
 	ret = write_pending(&file, writer, config->sync, err);
 	if (ret)
 		return ret;
-	phases_note(phases, "state file");
-	ret = write_memory(vmm, config, err);
+	PHASE_END(phases, create_state_file);
+	ret = write_memory(vmm, config, phases, err);
 	if (ret) {
 		unlink(file.path);
 		return ret;
 	}
-	phases_note(phases, "memory file");
-	return publish(&file, err);
+	ret = publish(&file, err);
+	PHASE_END(phases, create_publish);
+	return ret;
 }
 
 int vmm_create_snapshot(struct vmm *vmm,
@@ -226,7 +201,7 @@ int vmm_create_snapshot(struct vmm *vmm,
 				 "Cannot save the microVM state: Operation not "
 				 "allowed: save/restore unavailable while "
 				 "running");
-	phases_begin(&phases);
+	phases_begin(&phases, &vmm->metrics.snapshot_phases_us);
 	state_writer_init(&writer);
 	ret = create(vmm, config, &writer, &phases, err);
 	state_writer_release(&writer);
@@ -456,17 +431,17 @@ static int restore_machine(struct load *load, struct error *err)
 		.working_set_path = load->config->working_set_path,
 		.prefetch = load->config->prefetch,
 		.clock_realtime = load->config->clock_realtime,
+		.phases = &load->phases,
 	};
 	int ret = 0;
 
 	if (!vmm->machine)
 		ret = machine_create(&vmm->machine, err);
-	phases_note(&load->phases, "vm");
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
+	PHASE_END(&load->phases, load_vm);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
-	phases_note(&load->phases, "machine");
 	return ret;
 }
 
@@ -482,17 +457,17 @@ static int load_all(struct load *load, json_t *metadata, struct error *err)
 	bool run = load->config->resume_vm;
 	int ret = read_state(load, err);
 
-	phases_note(&load->phases, "state file");
+	PHASE_END(&load->phases, load_state_file);
 	if (!ret)
 		ret = load_config(load, metadata, err);
-	phases_note(&load->phases, "devices");
+	PHASE_END(&load->phases, load_config);
 	if (!ret)
 		ret = restore_machine(load, err);
 	if (!ret)
 		ret = note_parent(load, err);
 	if (!ret)
 		ret = machine_run(load->vmm->machine, run, err);
-	phases_note(&load->phases, "vCPUs");
+	PHASE_END(&load->phases, load_start);
 	if (!ret)
 		vmm_begin(load->vmm, run ? VMM_RUNNING : VMM_PAUSED);
 	return ret;
@@ -506,7 +481,7 @@ int vmm_load_snapshot(struct vmm *vmm,
 	uint64_t start = monotonic_ns();
 	int ret;
 
-	phases_begin(&load.phases);
+	phases_begin(&load.phases, &vmm->metrics.snapshot_phases_us);
 	ret = load_all(&load, metadata, err);
 	state_file_release(&load.file);
 	if (ret) {

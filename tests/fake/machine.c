@@ -53,12 +53,13 @@ int machine_save(struct machine *machine, struct state_writer *writer,
 }
 
 int machine_write_memory(struct machine *machine, const char *path, bool diff,
-			 bool sync, struct error *err)
+			 bool sync, struct phases *phases, struct error *err)
 {
 	(void)machine;
 	(void)path;
 	(void)diff;
 	(void)sync;
+	(void)phases;
 	return error_set(err, ENOTSUP, "no memory");
 }
 
