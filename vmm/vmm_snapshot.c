@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -468,6 +469,10 @@ static int load_all(struct load *load, json_t *metadata, struct error *err)
 	if (!ret)
 		ret = machine_run(load->vmm->machine, run, err);
 	PHASE_END(&load->phases, load_start);
+	/* The guest first: a new thread waits on this processor if there is no
+	 * other idle one, and what we have left to do can wait. */
+	if (!ret && run)
+		sched_yield();
 	if (!ret)
 		vmm_begin(load->vmm, run ? VMM_RUNNING : VMM_PAUSED);
 	return ret;
