@@ -139,16 +139,19 @@ $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libemb
 $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
-$(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
+# Small static programs, so that they don't take the caches from what they measure.
+PERF := start restore clones snapshot
+PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
+$(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ tests/perf/start.c vmm/util.c
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ $< $(PERF_SRCS)
 
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_net \
-	evil_ring hello hello64 keyboard nothing power smp timer
+GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
+	evil_net evil_ring hello hello64 keyboard nothing power smp timer
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
 	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \
@@ -218,7 +221,7 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(B)/tests/perf/start ## measure start-up, size and memory
+perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure speed, size and memory
 	tests/perf/run $(B)
 
 demo: ## set up everything and run a guest
