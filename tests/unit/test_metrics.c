@@ -474,6 +474,7 @@ static void test_flush_biggest_line_fits(void **state)
 						    id, &f->a),
 				 0);
 	}
+	f->config.emit_snapshot_phases = true;
 	f->config.properties_json = malloc(4097);
 	snprintf(f->config.properties_json, 4097, "\"%04088d\":\"12\"", 0);
 	configure(f);
