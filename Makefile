@@ -67,7 +67,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_cpuid_x86 test_vmm test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
-	test_memory_file test_uffd test_working_set test_kvm_state \
+	test_memory_file test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \

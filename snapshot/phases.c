@@ -21,6 +21,8 @@ static void note(struct phases *phases, struct metric_store *store,
 	metric_set(store, us);
 	if (n > 0 && (size_t)n < room)
 		phases->len += (size_t)n;
+	else
+		phases->text[phases->len] = '\0';
 }
 
 void phases_end(struct phases *phases, struct metric_store *store,
