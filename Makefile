@@ -57,8 +57,8 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
 	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
-SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c snapshot/pair.c snapshot/in_place.c \
-	snapshot/memory_file.c snapshot/uffd.c snapshot/working_set.c
+SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
+	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c snapshot/working_set.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -67,7 +67,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_cpuid_x86 test_vmm test_vmm_snapshot test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
-	test_memory_file test_pair test_config_state test_uffd test_working_set test_kvm_state \
+	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
@@ -142,16 +142,19 @@ FAKED_FUZZ := $(filter-out fuzz_machine_state,$(FUZZ_TARGETS))
 $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
-$(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
+# Small static programs, so that they don't take the caches from what they measure.
+PERF := start restore clones snapshot
+PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
+$(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ tests/perf/start.c vmm/util.c
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ $< $(PERF_SRCS)
 
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi block counter cpu disk echo evil_block evil_mmio evil_net \
-	evil_ring hello hello64 keyboard nothing power smp timer torn
+GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
+	evil_net evil_ring hello hello64 keyboard nothing power smp timer torn
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
 	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \
@@ -226,7 +229,7 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(B)/tests/perf/start ## measure start-up, size and memory
+perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure speed, size and memory
 	tests/perf/run $(B)
 
 demo: ## set up everything and run a guest

@@ -208,6 +208,7 @@ struct snapshot_load_config {
 struct metrics_config {
 	char *path;
 	bool emit_id;
+	bool emit_snapshot_phases;
 	/* `"key":"value"` pairs, already JSON text, or NULL */
 	char *properties_json;
 };

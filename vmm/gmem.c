@@ -66,7 +66,7 @@ static uint8_t *reserve_aligned(uint64_t len)
  * unreserved page would end in SIGBUS once the pool has run dry. */
 static int map_flags(const struct gmem *mem)
 {
-	int flags = MAP_FIXED;
+	int flags = 0;
 
 	if (mem->pages != GMEM_PAGES_2M)
 		flags |= MAP_NORESERVE;
@@ -79,20 +79,34 @@ static int map_flags(const struct gmem *mem)
 	return flags | MAP_PRIVATE | MAP_ANONYMOUS;
 }
 
+static void *map_at(const struct gmem *mem, const struct gmem_region *region,
+		    void *at, int flags)
+{
+	return mmap(at, region->len, PROT_READ | PROT_WRITE,
+		    map_flags(mem) | flags, region->fd,
+		    region->fd < 0 ? 0 : (off_t)region->fd_off);
+}
+
 static int map_region(const struct gmem *mem, struct gmem_region *region)
 {
-	uint8_t *at = reserve_aligned(region->len);
-	void *hva;
+	uint8_t *at;
+	/* Since Linux 6.7 large mappings are aligned without being asked. */
+	void *hva = map_at(mem, region, NULL, 0);
 
-	if (!at)
-		return -ENOMEM;
-	hva = mmap(at, region->len, PROT_READ | PROT_WRITE, map_flags(mem),
-		   region->fd, region->fd < 0 ? 0 : (off_t)region->fd_off);
-	if (hva == MAP_FAILED) {
-		int ret = -errno;
+	if (hva == MAP_FAILED)
+		return -errno;
+	if ((uintptr_t)hva % HUGE_PAGE_SIZE) {
+		munmap(hva, region->len);
+		at = reserve_aligned(region->len);
+		if (!at)
+			return -ENOMEM;
+		hva = map_at(mem, region, at, MAP_FIXED);
+		if (hva == MAP_FAILED) {
+			int ret = -errno;
 
-		munmap(at, region->len);
-		return ret;
+			munmap(at, region->len);
+			return ret;
+		}
 	}
 	region->hva = hva;
 	if (mem->pages == GMEM_PAGES_TRANSPARENT &&

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/platform/x86.h>
 #include <sys/utsname.h>
 
 #define IDENTITY_MAX 768
@@ -23,20 +24,22 @@ static const char *const reg_names[REG_COUNT] = {"eax", "ebx", "ecx", "edx"};
 
 /* Leaves that tell one processor's features from another's, and which of their
  * registers: others hold the current CPU's number or the current XCR0's size.
- * Each costs an exit of some 4 us where the host is virtual itself. */
-static const struct {
+ * Each costs an exit of some 6 us where the host is virtual itself; of most
+ * libc knows the answer, since it has asked before. */
+static const struct identity_leaf {
 	uint32_t leaf, subleaf;
+	int index;     /* libc's number for it; -1: it has none */
 	uint32_t regs; /* bits, by enum cpuid_reg */
 } identity_leaves[] = {
-	{0, 0, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
-	{1, 0, BIT(EAX) | BIT(ECX) | BIT(EDX)},
-	{7, 0, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
-	{7, 1, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
-	{0xd, 0, BIT(EAX) | BIT(EDX)},
-	{0xd, 1, BIT(EAX) | BIT(ECX) | BIT(EDX)},
-	{0x80000001, 0, BIT(ECX) | BIT(EDX)},
-	{0x80000008, 0, BIT(EAX) | BIT(EBX)},
-	{0x80000021, 0, BIT(EAX)},
+	{0, 0, -1, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
+	{1, 0, CPUID_INDEX_1, BIT(EAX) | BIT(ECX) | BIT(EDX)},
+	{7, 0, CPUID_INDEX_7, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
+	{7, 1, CPUID_INDEX_7_ECX_1, BIT(EAX) | BIT(EBX) | BIT(ECX) | BIT(EDX)},
+	{0xd, 0, -1, BIT(EAX) | BIT(EDX)},
+	{0xd, 1, CPUID_INDEX_D_ECX_1, BIT(EAX) | BIT(ECX) | BIT(EDX)},
+	{0x80000001, 0, CPUID_INDEX_80000001, BIT(ECX) | BIT(EDX)},
+	{0x80000008, 0, CPUID_INDEX_80000008, BIT(EAX) | BIT(EBX)},
+	{0x80000021, 0, -1, BIT(EAX)},
 };
 
 /* What tells KVM's backends and their module parameters apart. */
@@ -78,6 +81,19 @@ static const struct feature_word {
 
 /* ----------------------------------------------------------------- identity */
 
+static void read_leaf(const struct identity_leaf *leaf,
+		      uint32_t regs[REG_COUNT])
+{
+	if (leaf->index < 0)
+		__cpuid_count(leaf->leaf, leaf->subleaf, regs[EAX], regs[EBX],
+			      regs[ECX], regs[EDX]);
+	else
+		memcpy(regs,
+		       __x86_get_cpuid_feature_leaf((unsigned)leaf->index)
+			       ->cpuid_array,
+		       REG_COUNT * sizeof(*regs));
+}
+
 static int put_leaves(char *text, size_t size)
 {
 	int len = 0;
@@ -85,9 +101,7 @@ static int put_leaves(char *text, size_t size)
 	for (size_t i = 0; i < ARRAY_SIZE(identity_leaves); i++) {
 		uint32_t regs[REG_COUNT];
 
-		__cpuid_count(identity_leaves[i].leaf,
-			      identity_leaves[i].subleaf, regs[EAX], regs[EBX],
-			      regs[ECX], regs[EDX]);
+		read_leaf(&identity_leaves[i], regs);
 		for (size_t j = 0; j < REG_COUNT; j++)
 			if (identity_leaves[i].regs & BIT(j))
 				len += snprintf(text + len, size - (size_t)len,

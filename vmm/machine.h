@@ -19,6 +19,7 @@
 struct machine;
 struct memory_file;
 struct memory_file_request;
+struct phases;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -55,6 +56,7 @@ struct machine_snapshot {
 	bool clock_realtime;
 	const char *working_set_path; /* NULL: none */
 	enum snapshot_prefetch prefetch;
+	struct phases *phases; /* from the memory to the working set */
 };
 
 /* Opens KVM and creates the empty VM ahead of time, so that machine_build does
@@ -98,6 +100,7 @@ int machine_open_memory_file(struct machine *machine,
 			     struct memory_file **ret_file,
 			     struct error *err) must_check;
 int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
+			     struct phases *phases,
 			     struct error *err) must_check;
 void machine_end_snapshot(struct machine *machine, bool done);
 

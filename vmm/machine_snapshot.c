@@ -13,6 +13,7 @@
 #include "vmm/machine_private.h"
 
 #include "snapshot/memory_file.h"
+#include "snapshot/phases.h"
 #include "snapshot/state.h"
 #include "snapshot/uffd.h"
 #include "snapshot/working_set.h"
@@ -85,21 +86,22 @@ int machine_open_memory_file(struct machine *machine,
 }
 
 int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
-			     struct error *err)
+			     struct phases *phases, struct error *err)
 {
 	const struct memory_file_stats *stats = memory_file_stats(file);
 	int ret = collect_dirty(machine, err);
 
+	PHASE_END(phases, create_dirty_log);
 	if (!ret)
 		ret = memory_file_fill(file, machine->dirty, err);
-	if (!ret)
-		log_info("Memory file: %lu pages; scan %lu us, write %lu us, "
-			 "sync %lu us.",
-			 (unsigned long)stats->pages_written,
-			 (unsigned long)stats->us_scan,
-			 (unsigned long)stats->us_write,
-			 (unsigned long)stats->us_sync);
-	return ret;
+	if (ret)
+		return ret;
+	PHASE_SET(phases, create_scan, stats->us_scan);
+	PHASE_SET(phases, create_write, stats->us_write);
+	PHASE_SET(phases, create_sync, stats->us_sync);
+	log_info("%lu pages are in the memory file.",
+		 (unsigned long)stats->pages_written);
+	return 0;
 }
 
 void machine_end_snapshot(struct machine *machine, bool done)
@@ -266,11 +268,14 @@ static int restore_parts(struct machine *machine,
 	int ret = restore_kvm(machine, request, snapshot->state,
 			      snapshot->clock_realtime, err);
 
+	PHASE_END(snapshot->phases, load_vcpus);
 	if (!ret)
 		ret = restore_devices(machine, request, snapshot->state, err);
+	PHASE_END(snapshot->phases, load_devices);
 	if (!ret)
 		ret = renew(machine, snapshot->state, err);
 	machine_mark_clock_stopped(machine);
+	PHASE_END(snapshot->phases, load_identity);
 	return ret;
 }
 
@@ -310,5 +315,9 @@ int machine_restore(struct machine *machine,
 	machine_init(machine, request);
 	machine->rekick = true;
 	ret = map_memory(machine, request, snapshot, err);
-	return ret ? ret : restore_watched(machine, request, snapshot, err);
+	PHASE_END(snapshot->phases, load_memory);
+	if (!ret)
+		ret = restore_watched(machine, request, snapshot, err);
+	PHASE_END(snapshot->phases, load_working_set);
+	return ret;
 }

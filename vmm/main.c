@@ -112,7 +112,7 @@ static int configure_log(const struct options *options, struct error *err)
 	return ret;
 }
 
-static int configure_metrics(struct vmm *vmm, const char *path,
+static int configure_metrics(struct vmm *vmm, const struct options *options,
 			     struct error *err)
 {
 	struct vmm_action action = {
@@ -121,9 +121,10 @@ static int configure_metrics(struct vmm *vmm, const char *path,
 	};
 	int ret;
 
-	if (!path)
+	if (!options->metrics_path)
 		return 0;
-	action.metrics.path = strdup(path);
+	action.metrics.path = strdup(options->metrics_path);
+	action.metrics.emit_snapshot_phases = options->emit_snapshot_phases;
 	ret = vmm_act(vmm, &action, err);
 	metrics_config_release(&action.metrics);
 	return ret;
@@ -210,6 +211,23 @@ static int restore(struct vmm *vmm, const struct options *options,
 	return ret;
 }
 
+static void log_version(void)
+{
+	log_info("Running Firecracker v" VMM_API_LEVEL " (Ember v" VMM_VERSION
+		 ")");
+}
+
+/* A restored guest runs before anything is logged: the first line makes libc
+ * read the time zone. */
+static int restore_then_log(struct vmm *vmm, const struct options *options,
+			    struct error *err)
+{
+	int ret = restore(vmm, options, err);
+
+	log_version();
+	return ret;
+}
+
 /* Everything that has to be there before the loop runs. */
 static int set_up(struct vmm *vmm, struct loop *loop,
 		  const struct options *options, struct api_server **ret_server,
@@ -219,7 +237,7 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		.socket_path = options->api_sock,
 		.max_payload = options->max_payload,
 	};
-	int ret = configure_metrics(vmm, options->metrics_path, err);
+	int ret = configure_metrics(vmm, options, err);
 
 	if (!ret)
 		ret = signals_install(loop, vmm_metrics(vmm));
@@ -230,7 +248,7 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 	if (!ret && options->config_file)
 		ret = api_apply_config_file(vmm, options->config_file, err);
 	if (!ret && options->restore)
-		ret = restore(vmm, options, err);
+		ret = restore_then_log(vmm, options, err);
 	if (!ret && !options->no_api)
 		ret = api_server_start(ret_server, vmm, &api, err);
 	return ret;
@@ -242,7 +260,11 @@ static int serve(const struct options *options, struct error *err)
 	struct loop *loop = NULL;
 	struct vmm *vmm = NULL;
 	int exit_code = EXIT_FAILURE;
-	int ret = loop_create(&loop);
+	int ret;
+
+	if (!options->restore)
+		log_version();
+	ret = loop_create(&loop);
 
 	if (!ret)
 		ret = create_vmm(&vmm, loop, options, err);
@@ -285,8 +307,6 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "Error: %s\n", err.text);
 		return EXIT_BAD_CONFIGURATION;
 	}
-	log_info("Running Firecracker v" VMM_API_LEVEL " (Ember v" VMM_VERSION
-		 ")");
 	exit_code = serve(&options, &err);
 	if (exit_code == EXIT_SUCCESS) {
 		log_info("Firecracker exiting successfully. exit_code=0");

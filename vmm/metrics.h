@@ -113,6 +113,17 @@ struct latency_metrics {
 		vmm_resume_vm;
 };
 
+/* Those of the last snapshot that was taken, and of the one that was loaded, in
+ * the order in which they happen. */
+struct snapshot_phase_metrics {
+	struct metric_store create_files, create_state, create_state_file,
+		create_dirty_log, create_scan, create_write, create_sync,
+		create_publish;
+	struct metric_store load_state_file, load_config, load_vm, load_memory,
+		load_vcpus, load_devices, load_identity, load_working_set,
+		load_start;
+};
+
 struct logger_metrics {
 	struct metric missed_metrics_count, metrics_fails, missed_log_count,
 		rate_limited_log_count;
@@ -159,6 +170,7 @@ struct metrics {
 	struct i8042_metrics i8042;
 	struct uart_metrics uart;
 	struct latency_metrics latencies_us;
+	struct snapshot_phase_metrics snapshot_phases_us;
 	struct logger_metrics logger;
 	struct metric_store seccomp_num_faults;
 	struct signal_metrics signals;
@@ -173,7 +185,7 @@ struct metrics {
 
 	/* private to metrics.c */
 	int fd; /* -1 until configured */
-	bool configured, emit_id;
+	bool configured, emit_id, emit_snapshot_phases;
 	char id[65];
 	char *properties_json;
 };

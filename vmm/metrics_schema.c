@@ -123,6 +123,16 @@ static const struct field latency_fields[] = {
 	L(vmm_resume_vm),
 };
 
+#define P(name) S(snapshot_phase_metrics, name)
+static const struct field phase_fields[] = {
+	P(create_files),     P(create_state),	P(create_state_file),
+	P(create_dirty_log), P(create_scan),	P(create_write),
+	P(create_sync),	     P(create_publish), P(load_state_file),
+	P(load_config),	     P(load_vm),	P(load_memory),
+	P(load_vcpus),	     P(load_devices),	P(load_identity),
+	P(load_working_set), P(load_start),
+};
+
 static const struct field logger_fields[] = {
 	C(logger_metrics, missed_metrics_count),
 	C(logger_metrics, metrics_fails),
@@ -265,6 +275,9 @@ static const struct field hotplug_fields[] = {
 	{                                                                      \
 		name, 0, fields, ARRAY_SIZE(fields)                            \
 	}
+
+const struct section metrics_phase_section =
+	SECTION("snapshot_phases_us", snapshot_phases_us, phase_fields);
 
 const struct section metrics_device_sections[] = {
 	[METRICS_BLOCK] = {"block", 0, block_fields, ARRAY_SIZE(block_fields)},

@@ -33,6 +33,10 @@ struct section {
 extern const struct section metrics_sections[];
 extern const size_t metrics_section_count;
 
+/* Only there when it is asked for: clients check that there is nothing that
+ * they don't know. */
+extern const struct section metrics_phase_section;
+
 /* By enum metrics_device_kind: sections that exist once for each device
  * (`block_<id>`) and once as the sum over them (`block`). */
 extern const struct section metrics_device_sections[METRICS_DEVICE_KINDS];

@@ -38,6 +38,8 @@ static const struct option_row rows[] = {
 	 "print what a snapshot's state file holds"},
 	{"drive-override", KIND_LIST, AT(drive_overrides), "restore",
 	 "ID=PATH: another file behind a restored drive"},
+	{"emit-snapshot-phases", KIND_SWITCH, AT(emit_snapshot_phases),
+	 "metrics-path", "add what snapshots spend their time on to metrics"},
 	{"help", KIND_SWITCH, AT(help), NULL, "print this text"},
 	{"http-api-max-payload-size", KIND_NUMBER, AT(max_payload), NULL,
 	 "largest body of an API request in bytes [51200]"},

@@ -31,6 +31,7 @@ struct options {
 	const char *level;
 	const char *module;
 	const char *metrics_path;
+	bool emit_snapshot_phases;
 	const char *metadata;
 	bool no_api;
 	bool no_seccomp;

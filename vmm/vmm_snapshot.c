@@ -19,43 +19,18 @@
 #include "snapshot/config_state.h"
 #include "snapshot/describe.h"
 #include "snapshot/memory_file.h"
+#include "snapshot/phases.h"
 #include "vmm/vmm_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define STATE_WHAT "snapshot backing file"
-
-/* ------------------------------------------------------------------ phases */
-
-/* How long each part took, for the log. */
-struct phases {
-	uint64_t last_ns;
-	size_t len;
-	char text[256];
-};
-
-static void phases_begin(struct phases *phases)
-{
-	*phases = (struct phases){.last_ns = monotonic_ns()};
-}
-
-static void phases_note(struct phases *phases, const char *name)
-{
-	uint64_t now = monotonic_ns();
-	int n = snprintf(phases->text + phases->len,
-			 sizeof(phases->text) - phases->len, "%s%s %lu",
-			 phases->len ? ", " : "", name,
-			 (unsigned long)((now - phases->last_ns) / 1000));
-
-	phases->last_ns = now;
-	if (n > 0 && (size_t)n < sizeof(phases->text) - phases->len)
-		phases->len += (size_t)n;
-}
 
 /* ------------------------------------------------------------------- create */
 
@@ -126,7 +101,7 @@ static int save_state(struct creation *creation, struct error *err)
 				(unsigned long)STATE_SIZE_MAX);
 	if (ret)
 		error_prefix(err, "Cannot save the microVM state: ");
-	phases_note(&creation->phases, "state");
+	PHASE_END(&creation->phases, create_state);
 	return ret;
 }
 
@@ -154,7 +129,7 @@ static int write_state_file(struct creation *creation, struct error *err)
 	if (ret)
 		return new_file_error(STATE_WHAT, "write", -ret, err);
 	ret = creation->config->sync ? new_file_sync(file, err) : 0;
-	phases_note(&creation->phases, "state file");
+	PHASE_END(&creation->phases, create_state_file);
 	return ret;
 }
 
@@ -212,7 +187,7 @@ static int open_files(struct creation *creation, struct error *err)
 	ret = open_memory(creation, err);
 	if (ret)
 		error_prefix(err, "Cannot write the guest memory: ");
-	phases_note(&creation->phases, "files");
+	PHASE_END(&creation->phases, create_files);
 	return ret;
 }
 
@@ -222,10 +197,10 @@ static int fill_memory(struct creation *creation, struct error *err)
 
 	if (creation->memory)
 		ret = machine_fill_memory_file(creation->vmm->machine,
-					       creation->memory, err);
+					       creation->memory,
+					       &creation->phases, err);
 	if (ret)
 		error_prefix(err, "Cannot write the guest memory: ");
-	phases_note(&creation->phases, "memory file");
 	return ret;
 }
 
@@ -245,7 +220,7 @@ static int commit(struct creation *creation, struct error *err)
 	if (memory) /* its mark may still be there */
 		vmm->loaded = vmm->next;
 	vmm->next = (struct pair_id){0};
-	phases_note(&creation->phases, "names");
+	PHASE_END(&creation->phases, create_publish);
 	return ret ? ret : memory;
 }
 
@@ -284,7 +259,7 @@ int vmm_create_snapshot(struct vmm *vmm,
 				 "Cannot save the microVM state: Operation not "
 				 "allowed: save/restore unavailable while "
 				 "running");
-	phases_begin(&creation.phases);
+	phases_begin(&creation.phases, &vmm->metrics.snapshot_phases_us);
 	state_writer_init(&creation.writer);
 	ret = create(&creation, err);
 	state_writer_release(&creation.writer);
@@ -491,9 +466,6 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 	if (!ret)
 		ret = load_nets(load, err);
 	if (!ret)
-		ret = nets_check(load->vmm->nets, &load->vmm->machine_config,
-				 err);
-	if (!ret)
 		ret = load_vsock(load, err);
 	if (!ret)
 		ret = load_mmds(load, metadata, err);
@@ -523,17 +495,17 @@ static int restore_machine(struct load *load, struct error *err)
 		.working_set_path = load->config->working_set_path,
 		.prefetch = load->config->prefetch,
 		.clock_realtime = load->config->clock_realtime,
+		.phases = &load->phases,
 	};
 	int ret = 0;
 
 	if (!vmm->machine)
 		ret = machine_create(&vmm->machine, err);
-	phases_note(&load->phases, "vm");
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
+	PHASE_END(&load->phases, load_vm);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
-	phases_note(&load->phases, "machine");
 	return ret;
 }
 
@@ -556,17 +528,21 @@ static int load_all(struct load *load, json_t *metadata, struct error *err)
 	bool run = load->config->resume_vm;
 	int ret = read_state(load, err);
 
-	phases_note(&load->phases, "state file");
+	PHASE_END(&load->phases, load_state_file);
 	if (!ret)
 		ret = load_config(load, metadata, err);
-	phases_note(&load->phases, "devices");
+	PHASE_END(&load->phases, load_config);
 	if (!ret)
 		ret = restore_machine(load, err);
 	if (!ret)
 		ret = note_parent(load, err);
 	if (!ret)
 		ret = machine_run(load->vmm->machine, run, err);
-	phases_note(&load->phases, "vCPUs");
+	PHASE_END(&load->phases, load_start);
+	/* The guest first: a new thread waits on this processor if there is no
+	 * other idle one, and what we have left to do can wait. */
+	if (!ret && run)
+		sched_yield();
 	if (!ret)
 		vmm_begin(load->vmm, run ? VMM_RUNNING : VMM_PAUSED);
 	return ret;
@@ -580,7 +556,7 @@ int vmm_load_snapshot(struct vmm *vmm,
 	uint64_t start = monotonic_ns();
 	int ret;
 
-	phases_begin(&load.phases);
+	phases_begin(&load.phases, &vmm->metrics.snapshot_phases_us);
 	ret = load_all(&load, metadata, err);
 	state_file_release(&load.file);
 	if (ret) {

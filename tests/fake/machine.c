@@ -67,10 +67,11 @@ int machine_open_memory_file(struct machine *machine,
 }
 
 int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
-			     struct error *err)
+			     struct phases *phases, struct error *err)
 {
 	(void)machine;
 	(void)file;
+	(void)phases;
 	return error_set(err, ENOTSUP, "no memory");
 }
 

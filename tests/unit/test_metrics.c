@@ -415,6 +415,40 @@ static void test_flush_shows_id_and_properties_if_asked(void **state)
 	json_decref(line);
 }
 
+/* Clients that check the schema must not meet a section they don't know. */
+static void test_flush_shows_phases_only_if_asked(void **state)
+{
+	static const char *const names[] = {
+		"create_files",	    "create_state",   "create_state_file",
+		"create_dirty_log", "create_scan",    "create_write",
+		"create_sync",	    "create_publish", "load_state_file",
+		"load_config",	    "load_vm",	      "load_memory",
+		"load_vcpus",	    "load_devices",   "load_identity",
+		"load_working_set", "load_start",
+	};
+	struct fixture *f = *state;
+	struct metric_store *stores = (void *)&f->metrics.snapshot_phases_us;
+	json_t *line, *section;
+
+	assert_int_equal(sizeof(f->metrics.snapshot_phases_us) /
+				 sizeof(*stores),
+			 ARRAY_SIZE(names));
+	configure(f);
+	line = flush(f);
+	assert_null(json_object_get(line, "snapshot_phases_us"));
+	json_decref(line);
+	f->metrics.emit_snapshot_phases = true;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		metric_set(&stores[i], i + 1);
+	line = flush(f);
+	section = json_object_get(line, "snapshot_phases_us");
+	assert_int_equal(json_object_size(section), ARRAY_SIZE(names));
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		assert_int_equal(value(line, "snapshot_phases_us", names[i]),
+				 i + 1);
+	json_decref(line);
+}
+
 static void fill_agg(struct metric_agg *agg)
 {
 	metric_agg_record(agg, UINT64_MAX);
@@ -440,6 +474,7 @@ static void test_flush_biggest_line_fits(void **state)
 						    id, &f->a),
 				 0);
 	}
+	f->config.emit_snapshot_phases = true;
 	f->config.properties_json = malloc(4097);
 	snprintf(f->config.properties_json, 4097, "\"%04088d\":\"12\"", 0);
 	configure(f);
@@ -585,6 +620,7 @@ int main(void)
 		CASE(test_flush_write_error_is_counted),
 		CASE(test_flush_includes_lost_log_lines),
 		CASE(test_flush_shows_id_and_properties_if_asked),
+		CASE(test_flush_shows_phases_only_if_asked),
 		CASE(test_flush_biggest_line_fits),
 		CASE(test_configure_twice_is_refused),
 		CASE(test_configure_bad_input_can_be_mended),

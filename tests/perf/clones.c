@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * clones EMBER GUEST COUNT: as many copies of one snapshot at once.
+ *
+ * All are executed one after the other without waiting, then the first byte of
+ * each is waited for. They are all alive when their memory is looked at. One
+ * line per figure:
+ *
+ *   clones_up_ms         the first exec to the last guest's byte
+ *   clones_per_s         what that is as a rate
+ *   clone_dirty_kib      private and dirty, beside guest RAM: the median ...
+ *   clone_dirty_max_kib  ... and the largest
+ *   clone_ram_dirty_kib  the same of guest RAM: what the guest wrote to
+ *   clone_pss_kib        a copy's share of everything, pages shared by n
+ *                        processes counted as a n-th
+ */
+#include "tests/perf/perf.h"
+#include "vmm/util.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RAM_KIB (128 * 1024)
+#define CLONES_MAX PERF_RUNS_MAX
+
+struct clones {
+	struct monitor monitors[CLONES_MAX];
+	double dirty[CLONES_MAX], ram_dirty[CLONES_MAX], pss[CLONES_MAX];
+	size_t count;
+};
+
+static void spawn(const char *ember, const struct template *template,
+		  struct monitor *monitor, size_t number)
+{
+	const char *argv[] = TEMPLATE_ARGV(ember, template);
+
+	snprintf(monitor->socket_path, sizeof(monitor->socket_path),
+		 "/tmp/ember-perf-%d-%zu.sock", getpid(), number);
+	argv[TEMPLATE_ARGV_SOCKET] = monitor->socket_path;
+	monitor_spawn(monitor, argv);
+}
+
+static void start_all(struct clones *clones, const char *ember,
+		      const struct template *template)
+{
+	uint64_t start = monotonic_ns();
+	double us;
+
+	for (size_t i = 0; i < clones->count; i++)
+		spawn(ember, template, &clones->monitors[i], i);
+	for (size_t i = 0; i < clones->count; i++)
+		if (monitor_byte(&clones->monitors[i]) != 'c')
+			die("that is not the byte of a copy");
+	us = since_us(start);
+	printf("clones_up_ms %.0f\n", us / 1e3);
+	printf("clones_per_s %.0f\n", (double)clones->count / us * 1e6);
+}
+
+static void look_at_memory(struct clones *clones)
+{
+	size_t n = clones->count;
+
+	/* What each does after its first byte is done when it answers. */
+	for (size_t i = 0; i < n; i++) {
+		monitor_connect(&clones->monitors[i], monotonic_ns());
+		monitor_request(&clones->monitors[i], "GET", "/", "");
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct memory memory =
+			memory_of(clones->monitors[i].pid, RAM_KIB);
+
+		clones->dirty[i] = memory.dirty;
+		clones->ram_dirty[i] = memory.ram_dirty;
+		clones->pss[i] = memory.pss;
+	}
+	print_figure("clone_dirty_kib", clones->dirty, n);
+	printf("clone_dirty_max_kib %.0f\n", clones->dirty[n - 1]);
+	print_figure("clone_ram_dirty_kib", clones->ram_dirty, n);
+	print_figure("clone_pss_kib", clones->pss, n);
+}
+
+int main(int argc, char *argv[])
+{
+	static struct clones clones;
+	struct template template;
+
+	clones.count = argc == 4 ? (size_t)atoi(argv[3]) : 0;
+	if (clones.count < 1 || clones.count > CLONES_MAX) {
+		fprintf(stderr, "usage: clones EMBER GUEST COUNT\n");
+		return EXIT_FAILURE;
+	}
+	template_make(&template, argv[1], argv[2]);
+	start_all(&clones, argv[1], &template);
+	look_at_memory(&clones);
+	for (size_t i = 0; i < clones.count; i++)
+		monitor_kill(&clones.monitors[i]);
+	template_remove(&template);
+	return EXIT_SUCCESS;
+}

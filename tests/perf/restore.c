@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * restore EMBER GUEST RUNS: what it costs to run a copy of a snapshot, seen
+ * from outside.
+ *
+ * A guest of one vCPU, 128 MiB and a drive is saved. Each run executes
+ * `ember --restore` and waits for the guest's first byte, which is the first
+ * thing it does as a copy; then for the API. In turn with it a program is
+ * executed that does nothing but create the KVM objects that such a machine
+ * has, and runs two instructions: the floor. One line per figure:
+ *
+ *   restore_first_byte_us  exec of the monitor to the guest's first byte
+ *   restore_floor_us       the same for the bare program
+ *   restore_ratio          of these two, of their 10th percentiles: on a busy
+ *                          machine medians tell who else was running
+ *   restore_api_us         exec of the monitor to the answer of GET /
+ *   restore_rss_kib        resident memory beside guest RAM, after that
+ *   restore_dirty_kib      the private and dirty part of it
+ *   restore_ram_dirty_kib  guest RAM that is the copy's own
+ */
+#include "tests/perf/floor.h"
+#include "tests/perf/perf.h"
+#include "vmm/util.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define RAM_KIB (128 * 1024)
+
+enum figure {
+	FIRST_BYTE,
+	FLOOR,
+	API,
+	RSS,
+	DIRTY,
+	RAM_DIRTY,
+	FIGURES,
+};
+
+static const char *const names[FIGURES] = {
+	"restore_first_byte_us", "restore_floor_us",  "restore_api_us",
+	"restore_rss_kib",	 "restore_dirty_kib", "restore_ram_dirty_kib",
+};
+
+static void measure_floor(const char *self, double *values)
+{
+	const char *const argv[] = {self, FLOOR_ARGUMENT, NULL};
+	struct monitor monitor = {0};
+	uint64_t start = monotonic_ns();
+
+	monitor_spawn(&monitor, argv);
+	monitor_byte(&monitor);
+	values[FLOOR] = since_us(start);
+	monitor_kill(&monitor);
+}
+
+static void measure(const char *ember, const struct template *template,
+		    int number, double *values)
+{
+	const char *argv[] = TEMPLATE_ARGV(ember, template);
+	struct monitor monitor;
+	struct memory memory;
+	uint64_t start;
+
+	snprintf(monitor.socket_path, sizeof(monitor.socket_path),
+		 "/tmp/ember-perf-%d-%d.sock", getpid(), number);
+	argv[TEMPLATE_ARGV_SOCKET] = monitor.socket_path;
+	start = monotonic_ns();
+	monitor_spawn(&monitor, argv);
+	if (monitor_byte(&monitor) != 'c')
+		die("that is not the byte of a copy");
+	values[FIRST_BYTE] = since_us(start);
+	monitor_connect(&monitor, start);
+	monitor_request(&monitor, "GET", "/", "");
+	values[API] = since_us(start);
+	memory = memory_of(monitor.pid, RAM_KIB);
+	values[RSS] = memory.rss;
+	values[DIRTY] = memory.dirty;
+	values[RAM_DIRTY] = memory.ram_dirty;
+	monitor_kill(&monitor);
+}
+
+int main(int argc, char *argv[])
+{
+	static double values[FIGURES][PERF_RUNS_MAX];
+	int runs = argc == 4 ? atoi(argv[3]) : 0;
+	struct template template;
+
+	if (argc == 2 && strcmp(argv[1], FLOOR_ARGUMENT) == 0)
+		return floor_run();
+	if (runs < 1 || runs > PERF_RUNS_MAX) {
+		fprintf(stderr, "usage: restore EMBER GUEST RUNS\n");
+		return EXIT_FAILURE;
+	}
+	prctl(PR_SET_TIMERSLACK, 1); /* nanoseconds */
+	template_make(&template, argv[1], argv[2]);
+	for (int i = -1; i < runs; i++) { /* run -1 warms the caches */
+		double run[FIGURES];
+
+		measure_floor(argv[0], run);
+		measure(argv[1], &template, i + 1, run);
+		for (size_t f = 0; f < FIGURES && i >= 0; f++)
+			values[f][i] = run[f];
+	}
+	template_remove(&template);
+	for (size_t f = 0; f < FIGURES; f++)
+		print_figure(names[f], values[f], (size_t)runs);
+	/* Sorted by now. */
+	printf("restore_ratio %.2f\n",
+	       values[FIRST_BYTE][runs / 10] / values[FLOOR][runs / 10]);
+	return EXIT_SUCCESS;
+}
