@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/uffd.h"
+#include "vmm/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -176,4 +177,18 @@ int uffd_attach(struct gmem *mem, const char *socket_path, int *ret_uffd,
 	*ret_uffd = take_fd(&uffd);
 	*ret_socket = take_fd(&socket);
 	return 0;
+}
+
+void uffd_detach(const struct gmem *mem, int uffd)
+{
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+		struct uffdio_range range = {(uintptr_t)region->hva,
+					     region->len};
+
+		if (ioctl(uffd, UFFDIO_UNREGISTER, &range))
+			log_warn("The page-fault handler is not let go: %s (os "
+				 "error %d)",
+				 os_error_text(errno), errno);
+	}
 }

@@ -26,4 +26,8 @@
 int uffd_attach(struct gmem *mem, const char *socket_path, int *ret_uffd,
 		int *ret_socket, struct error *err) must_check;
 
+/* The memory is ordinary again: who waits for a page gets an empty one. For the
+ * end of the microVM, when its handler may not answer any more. Any thread. */
+void uffd_detach(const struct gmem *mem, int uffd);
+
 #endif

@@ -17,6 +17,7 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct recorder;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -53,6 +54,7 @@ struct machine_snapshot {
 	bool clock_realtime;
 	const char *working_set_path; /* NULL: none */
 	enum snapshot_prefetch prefetch;
+	const char *record_path; /* a working set; NULL: none */
 };
 
 /* Opens KVM and creates the empty VM ahead of time, so that machine_build does
@@ -90,6 +92,16 @@ int machine_save(struct machine *machine, struct state_writer *writer,
  * What could not be written counts as changed the next time, too. */
 int machine_write_memory(struct machine *machine, const char *path, bool diff,
 			 bool sync, struct error *err) must_check;
+
+/* Of a machine that was built or restored; they live as long as it does and may
+ * be used by any thread that it outlives. No recorder: NULL. */
+struct gmem *machine_memory(const struct machine *machine);
+struct recorder *machine_recorder(const struct machine *machine);
+
+/* Stops the guest for good and lets go whoever waits for a page of its memory,
+ * so that machine_destroy does not have to wait for a page-fault handler.
+ * Accepts NULL and half-built machines. */
+void machine_stop(struct machine *machine);
 
 int machine_ctrl_alt_del(struct machine *machine) must_check;
 

@@ -402,6 +402,12 @@ void vcpu_resume(struct vcpu *vcpu)
 	make_request(vcpu, REQUEST_RUN);
 }
 
+void vcpu_request_stop(struct vcpu *vcpu)
+{
+	if (vcpu->started)
+		make_request(vcpu, REQUEST_STOP);
+}
+
 void vcpu_stop(struct vcpu *vcpu)
 {
 	if (!vcpu->started)

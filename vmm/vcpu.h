@@ -63,6 +63,9 @@ void vcpu_request_pause(struct vcpu *vcpu);
 int vcpu_wait_paused(struct vcpu *vcpu, uint64_t timeout_ns) must_check;
 void vcpu_resume(struct vcpu *vcpu);
 
+/* Asks for the end without waiting; vcpu_stop or vcpu_destroy follows. */
+void vcpu_request_stop(struct vcpu *vcpu);
+
 /* Ends the thread and waits for it. Idempotent. */
 void vcpu_stop(struct vcpu *vcpu);
 

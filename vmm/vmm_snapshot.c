@@ -413,6 +413,22 @@ static int check_overrides(const struct load *load, struct error *err)
 	return 0;
 }
 
+static bool records_until_accept(const struct load *load)
+{
+	return load->config->record_path &&
+	       load->config->record_at == RECORD_UNTIL_ACCEPT;
+}
+
+static int check_recording(const struct load *load, struct error *err)
+{
+	if (records_until_accept(load) && !load->vmm->vsock)
+		return error_set(
+			err, ENODEV,
+			"The working set cannot be recorded until the "
+			"first vsock accept: there is no vsock device");
+	return 0;
+}
+
 static int load_config(struct load *load, json_t *metadata, struct error *err)
 {
 	int ret = load_machine_config(load, err);
@@ -428,6 +444,8 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 		ret = check_overrides(load, err);
 	if (!ret)
 		ret = load_vsock(load, err);
+	if (!ret)
+		ret = check_recording(load, err);
 	if (!ret)
 		ret = load_mmds(load, metadata, err);
 	return ret;
@@ -455,6 +473,7 @@ static int restore_machine(struct load *load, struct error *err)
 		.memory_path = load->config->backend_path,
 		.working_set_path = load->config->working_set_path,
 		.prefetch = load->config->prefetch,
+		.record_path = load->config->record_path,
 		.clock_realtime = load->config->clock_realtime,
 	};
 	int ret = 0;
@@ -466,6 +485,8 @@ static int restore_machine(struct load *load, struct error *err)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
+	if (!ret && records_until_accept(load))
+		vmm_record_until_accept(vmm);
 	phases_note(&load->phases, "machine");
 	return ret;
 }
