@@ -56,7 +56,7 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/vsock_state.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
-	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
+	api/actions.c api/snapshot.c api/memory.c api/instance.c api/logger.c api/config_file.c
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/memory_file.c snapshot/uffd.c snapshot/populate.c snapshot/working_set.c \
 	snapshot/prefetch.c snapshot/recorder.c
