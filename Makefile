@@ -144,6 +144,10 @@ $(B)/tests/perf/start: tests/perf/start.c vmm/util.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ tests/perf/start.c vmm/util.c
 
+$(B)/tests/perf/until: tests/perf/until.c vmm/util.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LINK_MONITOR) -o $@ tests/perf/until.c vmm/util.c
+
 # ------------------------------------------------------------- tiny guests ---
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
@@ -222,7 +226,7 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(B)/tests/perf/start ## measure start-up, size and memory
+perf: all guests $(B)/tests/perf/start $(B)/tests/perf/until ## measure start-up, size and memory
 	tests/perf/run $(B)
 
 demo: ## set up everything and run a guest
