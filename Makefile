@@ -43,7 +43,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
-	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_snapshot.c \
+	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_snapshot.c vmm/vmm_memory.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
@@ -56,9 +56,10 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/vsock_state.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
-	api/actions.c api/snapshot.c api/instance.c api/logger.c api/config_file.c
+	api/actions.c api/snapshot.c api/memory.c api/instance.c api/logger.c api/config_file.c
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
-	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c snapshot/working_set.c
+	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
+	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -143,7 +144,7 @@ $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libembe
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
 # Small static programs, so that they don't take the caches from what they measure.
-PERF := start restore clones snapshot
+PERF := start restore clones snapshot until
 PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
 $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)
@@ -154,7 +155,8 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
-	evil_net evil_ring hello hello64 keyboard nothing power smp timer torn
+	evil_net evil_ring hello hello64 keyboard nothing power smp timer torn \
+	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
 	-mno-red-zone -mgeneral-regs-only -fno-tree-loop-distribute-patterns \
@@ -192,8 +194,11 @@ $(GUEST_B)/%.o: tests/guests/%.S Makefile
 
 $(GUESTS:%=$(GUEST_B)/%.elf): $(GUEST_B)/%.elf: $(GUEST_B)/%.o $(GUEST_OBJS) $(GUEST_B)/note.o tests/guests/guest.ld
 	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -Wl,--build-id=none,-z,noexecstack \
-		-T tests/guests/guest.ld -o $@ $(GUEST_OBJS) $< \
+		-T tests/guests/guest.ld -o $@ $(GUEST_OBJS) $(GUEST_MORE) $< \
 		$(filter-out $(if $(filter hello64,$*),%/note.o),$(GUEST_B)/note.o)
+
+$(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.o)
+$(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
 .PHONY: check check-unit check-tiny check-linux sanitized fuzz asan tsan perf demo

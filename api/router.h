@@ -93,6 +93,8 @@ int api_patch_net(struct api_call *call);
 int api_put_vsock(struct api_call *call);
 int api_put_snapshot_create(struct api_call *call);
 int api_put_snapshot_load(struct api_call *call);
+int api_put_working_set(struct api_call *call);
+int api_put_pre_fault_memory(struct api_call *call);
 int api_put_mmds_config(struct api_call *call);
 int api_put_mmds(struct api_call *call);
 int api_patch_mmds(struct api_call *call);

@@ -191,10 +191,40 @@ static const struct json_choice pages_choices[] = {
 };
 
 static const struct json_choice prefetch_choices[] = {
-	{"Before", PREFETCH_BEFORE},
 	{"Beside", PREFETCH_BESIDE},
+	{"Before", PREFETCH_BEFORE},
+	{"Copy", PREFETCH_COPY},
 	{NULL, 0},
 };
+
+static const struct json_choice record_choices[] = {
+	{"FirstVsockAccept", RECORD_UNTIL_ACCEPT},
+	{"Request", RECORD_UNTIL_ASKED},
+	{NULL, 0},
+};
+
+static const struct json_field record_fields[] = {
+	STRING("path", LOAD(record_path)),
+	{.name = "at",
+	 .kind = FIELD_CHOICE,
+	 .offset = LOAD(record_at),
+	 .present = NO_PRESENT,
+	 .choices = record_choices},
+};
+
+static const struct json_shape record_shape = {
+	record_fields, ARRAY_SIZE(record_fields), false};
+
+/* Its fields are in the same struct as all others. */
+static int parse_record(const struct json_text *text, const json_t *value,
+			void *field, struct error *err)
+{
+	return json_read_object(text, value, &record_shape,
+				container_of((char **)field,
+					     struct snapshot_load_config,
+					     record_path),
+				err);
+}
 
 /* What a load request asks for, with the metadata that may come along. */
 struct load_request {
@@ -247,6 +277,7 @@ static const struct json_field load_fields[] = {
 	PART("vsock_override", LOAD(vsock_uds_path), parse_vsock_override),
 	OPTIONAL("working_set_path", working_set_path),
 	CHOICE("prefetch", prefetch, prefetch_choices),
+	PART("record_working_set", LOAD(record_path), parse_record),
 	PART("metadata", offsetof(struct load_request, metadata),
 	     keep_metadata),
 };

@@ -482,8 +482,10 @@ int memory_file_open(struct memory_file **ret_file, struct gmem *mem,
 	struct memory_file *file = calloc(1, sizeof(*file));
 	int ret;
 
-	if (!file)
-		return new_file_error(WHAT, "open", ENOMEM, err);
+	if (!file) {
+		new_file_error(WHAT, "open", ENOMEM, err);
+		return -ENOMEM;
+	}
 	file->image = (struct image){.mem = mem, .fd = -1, .base = -1};
 	file->new.fd = file->place.fd = file->place.own = -1;
 	file->request = *request;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/uffd.h"
+#include "vmm/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,17 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 
 #define WHAT "working set file"
 #define TAG STATE_TAG('W', 'S', 'E', 'T')
 #define VERSION 1
-
-#ifndef UFFD_FEATURE_WP_ASYNC /* headers before 6.7 */
-#define UFFD_FEATURE_WP_ASYNC BIT(15)
-#endif
 
 /* Both lists together; 4 MiB of file. */
 #define RANGES_MAX 524288
@@ -37,45 +30,52 @@ struct working_set {
 	struct range ranges[]; /* written, then read */
 };
 
-/* ---------------------------------------------------------------- recording */
+/* ------------------------------------------------------------------- saving */
 
-/* Memory whose writes may be tracked is not faulted in around a fault. Nothing
- * is write-protected, and no fault is ever reported. */
-int working_set_watch(struct gmem *mem, int *ret_watch)
+/* The next range of @set, as page_set_next, of pages first seen in @look. */
+static bool next_range(const struct working_set_pages *pages,
+		       const uint64_t *set, uint64_t end, unsigned look,
+		       uint64_t *first, uint64_t *ret_count)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_WP_ASYNC,
-	};
-	AUTO_CLOSE int fd = -1;
+	const uint8_t *looks = pages->looks;
+	uint64_t n, skip, count;
 
-	if (gmem_backing(mem) != GMEM_FILE)
-		return -EOPNOTSUPP;
-	fd = (int)syscall(SYS_userfaultfd,
-			  O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
-		return -errno;
-	for (size_t i = 0; i < gmem_region_count(mem); i++) {
-		const struct gmem_region *region = gmem_region(mem, i);
-		struct uffdio_register range = {
-			.range = {(uintptr_t)region->hva, region->len},
-			.mode = UFFDIO_REGISTER_MODE_WP,
-		};
-
-		if (ioctl(fd, UFFDIO_REGISTER, &range))
-			return -errno;
+	while (page_set_next(set, end, first, &n)) {
+		if (!looks) {
+			*ret_count = n;
+			return true;
+		}
+		for (skip = 0; skip < n && looks[*first + skip] != look;)
+			skip++;
+		for (count = 0;
+		     skip + count < n && looks[*first + skip + count] == look;)
+			count++;
+		*first += skip;
+		*ret_count = count;
+		if (count)
+			return true;
 	}
-	*ret_watch = take_fd(&fd);
-	return 0;
+	return false;
 }
 
-static uint32_t count_ranges(const uint64_t *set, uint64_t pages)
+/* Writes the ranges look by look, or (NULL) only counts them. */
+static uint32_t put_ranges(struct state_writer *writer,
+			   const struct working_set_pages *pages,
+			   const uint64_t *set, uint64_t end)
 {
-	uint64_t first = 0, n;
 	uint32_t count = 0;
 
-	for (; page_set_next(set, pages, &first, &n); first += n)
-		count++;
+	for (unsigned look = 0; look < pages->look_count; look++) {
+		uint64_t first = 0, n;
+
+		for (; next_range(pages, set, end, look, &first, &n);
+		     first += n, count++) {
+			if (!writer)
+				continue;
+			state_put_u32(writer, (uint32_t)first);
+			state_put_u32(writer, (uint32_t)n);
+		}
+	}
 	return count;
 }
 
@@ -94,37 +94,28 @@ static void coarsen(uint64_t *set, uint64_t pages, unsigned order)
 	}
 }
 
-static void put_ranges(struct state_writer *writer, const uint64_t *set,
-		       uint64_t pages)
-{
-	uint64_t first = 0, n;
-
-	for (; page_set_next(set, pages, &first, &n); first += n) {
-		state_put_u32(writer, (uint32_t)first);
-		state_put_u32(writer, (uint32_t)n);
-	}
-}
-
 static int put_sets(struct state_writer *writer, const struct gmem *mem,
-		    uint64_t *written, uint64_t *read)
+		    struct working_set_pages *pages)
 {
-	const uint64_t pages = page_set_pages(mem);
-	uint32_t written_count = count_ranges(written, pages);
-	uint32_t read_count = count_ranges(read, pages);
+	const uint64_t end = page_set_pages(mem);
+	uint32_t written = put_ranges(NULL, pages, pages->written, end);
+	uint32_t read = put_ranges(NULL, pages, pages->read, end);
 
-	for (unsigned order = 1; written_count + read_count > RANGES_MAX;
-	     order++) {
-		coarsen(written, pages, order);
-		coarsen(read, pages, order);
-		written_count = count_ranges(written, pages);
-		read_count = count_ranges(read, pages);
+	for (unsigned order = 1; written + read > RANGES_MAX; order++) {
+		/* The pages that come along were not seen at any time. */
+		pages->looks = NULL;
+		pages->look_count = 1;
+		coarsen(pages->written, end, order);
+		coarsen(pages->read, end, order);
+		written = put_ranges(NULL, pages, pages->written, end);
+		read = put_ranges(NULL, pages, pages->read, end);
 	}
 	state_begin(writer, TAG, VERSION, 0);
 	state_put_u64(writer, gmem_size(mem));
-	state_put_u32(writer, written_count);
-	state_put_u32(writer, read_count);
-	put_ranges(writer, written, pages);
-	put_ranges(writer, read, pages);
+	state_put_u32(writer, written);
+	state_put_u32(writer, read);
+	put_ranges(writer, pages, pages->written, end);
+	put_ranges(writer, pages, pages->read, end);
 	state_end(writer);
 	return state_writer_finish(writer);
 }
@@ -151,28 +142,14 @@ static int write_file(const struct state_writer *writer, const char *path,
 	return ret;
 }
 
-static int scan(const struct gmem *mem, uint64_t *written, uint64_t *read)
+int working_set_save(const struct gmem *mem, struct working_set_pages *pages,
+		     const char *path, struct error *err)
 {
-	if (!written || !read)
-		return -ENOMEM;
-	if (page_set_pages(mem) > UINT32_MAX)
-		return -EFBIG;
-	if (gmem_backing(mem) == GMEM_FILE)
-		return page_set_scan(mem, NULL, written, read);
-	return page_set_scan(mem, NULL, read, NULL);
-}
-
-int working_set_record(struct gmem *mem, const char *path, struct error *err)
-{
-	AUTO_FREE uint64_t *written = page_set_create(mem);
-	AUTO_FREE uint64_t *read = page_set_create(mem);
 	struct state_writer writer;
-	int ret = scan(mem, written, read);
+	int ret;
 
-	if (ret)
-		return new_file_error(WHAT, "scan", -ret, err);
 	state_writer_init(&writer);
-	ret = put_sets(&writer, mem, written, read);
+	ret = put_sets(&writer, mem, pages);
 	if (ret)
 		ret = new_file_error(WHAT, "write", -ret, err);
 	else
@@ -296,6 +273,23 @@ uint64_t working_set_pages_read(const struct working_set *set)
 	return set->pages_read;
 }
 
+void working_set_count(const struct working_set *set, unsigned order,
+		       uint32_t *ret_counts, size_t count)
+{
+	const uint32_t ranges = set->written_count + set->read_count;
+
+	for (uint32_t i = 0; i < ranges; i++) {
+		const struct range *range = &set->ranges[i];
+
+		for (uint32_t n = 0; n < range->count; n++) {
+			size_t at = ((uint64_t)range->first + n) >> order;
+
+			if (at < count)
+				ret_counts[at]++;
+		}
+	}
+}
+
 /* --------------------------------------------------------------- populating */
 
 static uint64_t end_of(const struct range *range)
@@ -321,12 +315,13 @@ static uint32_t join(const struct range *ranges, uint32_t count, uint64_t gap,
 	return n;
 }
 
-/* Calls for the parts of the range that are in one region each. */
-static int populate_range(struct gmem *mem, const struct range *range,
+/* The parts of the range that are in one region each. */
+static int populate_pages(struct populate *populate, const struct range *range,
 			  bool write)
 {
 	const uint64_t start = range->first * PAGE_SIZE_4K;
 	const uint64_t end = end_of(range) * PAGE_SIZE_4K;
+	const struct gmem *mem = populate->mem;
 
 	for (size_t i = 0; i < gmem_region_count(mem); i++) {
 		const struct gmem_region *region = gmem_region(mem, i);
@@ -336,15 +331,16 @@ static int populate_range(struct gmem *mem, const struct range *range,
 
 		if (from >= to)
 			continue;
-		ret = gmem_populate(mem, region->gpa + (from - region->fd_off),
-				    to - from, write);
+		ret = populate_range(populate,
+				     region->gpa + (from - region->fd_off),
+				     to - from, write);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-static int populate_list(struct gmem *mem, const struct range *ranges,
+static int populate_list(struct populate *populate, const struct range *ranges,
 			 uint32_t count, bool write)
 {
 	struct range joined;
@@ -355,7 +351,7 @@ static int populate_list(struct gmem *mem, const struct range *ranges,
 
 		i += join(ranges + i, count - i, write ? 0 : MAP_GAP_PAGES,
 			  &joined);
-		ret = populate_range(mem, &joined, write);
+		ret = populate_pages(populate, &joined, write);
 		if (ret)
 			return ret;
 	}
@@ -377,15 +373,19 @@ static void read_ahead(int fd, const struct working_set *set)
 	}
 }
 
-int working_set_populate(struct gmem *mem, const struct working_set *set)
+/* Reading goes first: it is a tenth of the work, so that a guest that runs
+ * beside it finds most of what it wants soon. */
+int working_set_populate(struct populate *populate,
+			 const struct working_set *set)
 {
+	const struct gmem *mem = populate->mem;
 	int ret;
 
 	if (gmem_backing(mem) == GMEM_FILE)
 		read_ahead(gmem_region(mem, 0)->fd, set);
-	ret = populate_list(mem, set->ranges, set->written_count, true);
+	ret = populate_list(populate, set->ranges + set->written_count,
+			    set->read_count, false);
 	if (ret)
 		return ret;
-	return populate_list(mem, set->ranges + set->written_count,
-			     set->read_count, false);
+	return populate_list(populate, set->ranges, set->written_count, true);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which pages a guest needs right after a load: recorded from one that ran,
- * made present ahead of time in the next ones.
+ * Which pages a guest needs right after a load: recorded from one that ran
+ * (snapshot/recorder.h), made present ahead of time in the next ones.
  *
  * Two lists of page ranges: pages that were written, and pages that were only
  * read. Page N is what stands at N * 4096 in the memory file. The file is of
@@ -10,33 +10,32 @@
  *   "WSET" 1:  le64 size of the memory | le32 ranges written | le32 ranges read
  *              | ranges, each: le32 first page | le32 number of pages
  *
- * in the order in which they are best loaded. It is a hint: one that is wrong
- * costs time and memory, never correctness.
+ * Each list is in the order in which its pages are best brought in: that of
+ * first touch, as exactly as the recorder's looks tell, and by address among
+ * those of one look. It is a hint: one that is wrong costs time and memory,
+ * never correctness.
  */
 #ifndef EMBER_WORKING_SET_H
 #define EMBER_WORKING_SET_H
 
-#include "vmm/gmem.h"
+#include "snapshot/populate.h"
 
 struct working_set;
 
-/*
- * Lets the kernel map only what is touched, until *@ret_watch is closed (the
- * caller's). Otherwise, with GMEM_FILE, it maps the neighbours of what is read
- * along with it, whole pieces of the page cache, and a record has many times
- * the pages that were read. To be called before the guest runs; needs Linux 6.7
- * and no privilege. -errno: the record will be inexact.
- */
-int working_set_watch(struct gmem *mem, int *ret_watch) must_check;
+/* What working_set_save writes; @written and @read may be coarsened by it, if
+ * there is no end of ranges. */
+struct working_set_pages {
+	uint64_t *written, *read; /* page sets (snapshot/page_set.h) */
+	/* Per page of a set: the look at which it was first seen, from 0 on,
+	 * below @look_count. NULL with a count of 1: in no order. */
+	const uint8_t *looks;
+	unsigned look_count;
+};
 
-/*
- * Writes down what the guest touched up to now; the file takes the place of the
- * old one in one step. With GMEM_FILE it is known what was written. Otherwise
- * all pages that exist count as read. The guest should be paused. -errno with a
- * sentence.
+/* The file takes the place of the old one in one step. -errno with a sentence.
  */
-int working_set_record(struct gmem *mem, const char *path,
-		       struct error *err) must_check;
+int working_set_save(const struct gmem *mem, struct working_set_pages *pages,
+		     const char *path, struct error *err) must_check;
 
 /* Reads @fd (borrowed) from its start. -EINVAL with a sentence if it is not
  * whole, or not of a memory of @memory_size bytes. */
@@ -47,13 +46,19 @@ void working_set_destroy(struct working_set *set); /* accepts NULL */
 uint64_t working_set_pages_written(const struct working_set *set);
 uint64_t working_set_pages_read(const struct working_set *set);
 
+/* Adds the set's pages up in @ret_counts, one element per 2^@order pages from
+ * page 0 on, of which there are @count. */
+void working_set_count(const struct working_set *set, unsigned order,
+		       uint32_t *ret_counts, size_t count);
+
 /*
  * Makes the pages present; what was written becomes a private copy right away.
- * Any thread, also while the guest runs, but @mem has to live until it is back;
- * with GMEM_UFFD that is when the handler has served all of it. 0 or -errno of
- * the first range that failed, which ends it; the guest does not mind.
+ * Any thread, also while the guest runs, but the memory has to live until it is
+ * back; with GMEM_UFFD that is when the handler has served all of it. 0,
+ * -ECANCELED, or -errno of the first range that failed, which ends it; the
+ * guest does not mind.
  */
-int working_set_populate(struct gmem *mem,
+int working_set_populate(struct populate *populate,
 			 const struct working_set *set) must_check;
 
 #endif

@@ -453,3 +453,18 @@ struct virtio_device *vsock_virtio(struct vsock *vsock)
 {
 	return &vsock->dev;
 }
+
+void vsock_on_accept(struct vsock *vsock, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&vsock->dev.lock);
+	vsock->accepted = fn;
+	vsock->accepted_arg = arg;
+	pthread_mutex_unlock(&vsock->dev.lock);
+}
+
+void vsock_accepted(struct vsock *vsock)
+{
+	if (vsock->accepted)
+		vsock->accepted(vsock->accepted_arg);
+	vsock->accepted = NULL;
+}

@@ -28,4 +28,8 @@ int vsock_create(struct vsock **ret_vsock, const struct vsock_config *config,
 
 struct virtio_device *vsock_virtio(struct vsock *vsock);
 
+/* @fn is called once, when the guest next accepts a connection that a host
+ * asked for. Thread: loop, with the device's lock held: it must not block. */
+void vsock_on_accept(struct vsock *vsock, void (*fn)(void *arg), void *arg);
+
 #endif

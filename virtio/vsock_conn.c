@@ -291,6 +291,7 @@ static void on_response(struct conn *conn)
 	len = snprintf(text, sizeof(text), "OK %u\n", conn->host_port);
 	if (write(conn->source.fd, text, (size_t)len) != len)
 		host_refuses(conn);
+	vsock_accepted(conn->vsock);
 }
 
 static void on_shutdown(struct conn *conn, unsigned flags)

@@ -115,7 +115,9 @@ struct vsock {
 	struct loop_source listener; /* fd open for the device's life */
 	struct loop_timer listen_timer, due_timer, retry_timer, turn_timer,
 		dead_timer;
-	uint32_t last_port; /* given to a connection from the host */
+	uint32_t last_port;	     /* given to a connection from the host */
+	void (*accepted)(void *arg); /* NULL: nobody waits for it */
+	void *accepted_arg;
 
 	struct conn **buckets; /* vsock_table.c */
 	size_t bucket_count, hash_count;
@@ -250,6 +252,9 @@ void vsock_event_kicked(struct vsock *vsock);
 /* All connections are over, without a word to the guest. Their sockets are
  * closed now or, if they are many, by and by. */
 void vsock_drop_connections(struct vsock *vsock);
+
+/* The guest has accepted a connection of a host. */
+void vsock_accepted(struct vsock *vsock);
 
 /* An RST for a connection that does not exist. */
 void vsock_reject(struct vsock *vsock, uint32_t host_port, uint32_t guest_port);

@@ -134,6 +134,7 @@ void snapshot_load_config_release(struct snapshot_load_config *config)
 	snapshot_overrides_release(&config->drives);
 	free(config->vsock_uds_path);
 	free(config->working_set_path);
+	free(config->record_path);
 }
 
 const char *snapshot_override_for(const struct snapshot_overrides *overrides,

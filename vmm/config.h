@@ -173,8 +173,15 @@ enum snapshot_pages {
 
 /* When the recorded working set is put in place. */
 enum snapshot_prefetch {
-	PREFETCH_BEFORE, /* before vCPUs run */
-	PREFETCH_BESIDE, /* while they do */
+	PREFETCH_BESIDE, /* vCPUs run meanwhile */
+	PREFETCH_BEFORE, /* all of it before they do */
+	PREFETCH_COPY,	 /* before they do, into huge pages of its own */
+};
+
+/* When the recording of a working set ends. */
+enum snapshot_record {
+	RECORD_UNTIL_ACCEPT, /* a guest accepts a connection of a host */
+	RECORD_UNTIL_ASKED,  /* PUT /vm/working-set */
 };
 
 /* Another resource of the host for device @id. */
@@ -203,6 +210,8 @@ struct snapshot_load_config {
 	char *vsock_uds_path;		  /* NULL: as the snapshot says */
 	char *working_set_path;		  /* NULL: none */
 	enum snapshot_prefetch prefetch;
+	char *record_path; /* NULL: nothing is recorded */
+	enum snapshot_record record_at;
 };
 
 struct metrics_config {

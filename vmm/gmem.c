@@ -399,18 +399,10 @@ int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len, bool write)
 	return start ? populate(start, len, write) : -EFAULT;
 }
 
-int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
-		   uint64_t off)
+static int read_all(uint8_t *to, size_t len, int fd, uint64_t off)
 {
-	uint8_t *to = translate(mem, gpa, len);
 	size_t done = 0;
 
-	if (!to || off > INT64_MAX - len)
-		return -EFAULT;
-	/* Cheaper by the batch than by a fault each. Where the host's kernel
-	 * does not know how (before 5.14), they fault. */
-	if (populate(to, len, true) == -EFAULT)
-		return -EFAULT;
 	while (done < len) {
 		ssize_t n =
 			pread(fd, to + done, len - done, (off_t)(off + done));
@@ -423,8 +415,44 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 			return -ENODATA;
 		done += (size_t)n;
 	}
-	gmem_mark_dirty(mem, gpa, len);
 	return 0;
+}
+
+int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	uint8_t *at = translate(mem, gpa, len);
+	const struct gmem_region *region = mem->regions;
+
+	if (!at || mem->backing != GMEM_FILE || (gpa | len) % HUGE_PAGE_SIZE)
+		return -EFAULT;
+	while (gpa - region->gpa >= region->len)
+		region++;
+	if (mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		 0) == MAP_FAILED)
+		return -errno;
+	/* A wish: without, there is a fault per page. */
+	(void)madvise(at, len, MADV_HUGEPAGE);
+	return read_all(at, len, region->fd,
+			region->fd_off + (gpa - region->gpa));
+}
+
+int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
+		   uint64_t off)
+{
+	uint8_t *to = translate(mem, gpa, len);
+	int ret;
+
+	if (!to || off > INT64_MAX - len)
+		return -EFAULT;
+	/* Cheaper by the batch than by a fault each. Where the host's kernel
+	 * does not know how (before 5.14), they fault. */
+	if (populate(to, len, true) == -EFAULT)
+		return -EFAULT;
+	ret = read_all(to, len, fd, off);
+	if (!ret)
+		gmem_mark_dirty(mem, gpa, len);
+	return ret;
 }
 
 /* --------------------------------------------------------- loans and holds */

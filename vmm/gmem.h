@@ -115,6 +115,14 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len,
 		  bool write) must_check;
 
+/*
+ * GMEM_FILE: [gpa, gpa+len), in units of 2 MiB, becomes memory of this
+ * process's own with the same content, a mapping apart, in huge pages where the
+ * host has them. Until it is back nobody may touch the range; other ranges may
+ * be dealt with meanwhile. On -errno the content is undefined.
+ */
+int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
+
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len,

@@ -153,7 +153,7 @@ int kvm_x86_load_clock(const struct kvm *kvm, const struct state_file *file,
 		       struct error *err)
 {
 	struct kvm_state state = {0};
-	struct kvm_x86_clock now;
+	struct kvm_x86_clock now = {0};
 	int ret = get(file, &state, err);
 	/* Only this flag means something here; older kernels know none. */
 	struct kvm_clock_data clock = {

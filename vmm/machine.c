@@ -34,9 +34,7 @@ void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
-	/* Out of the guest before what it waits for is given up. */
-	for (size_t i = 0; i < machine->vcpu_count; i++)
-		vcpu_request_stop(machine->vcpus[i]);
+	machine_stop(machine);
 	machine_end_restore(machine);
 	free(machine->dirty);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
@@ -435,6 +433,9 @@ int machine_run(struct machine *machine, bool run, struct error *err)
 		if (ret)
 			return ret;
 	}
+	machine_begin_prefetch(machine);
+	if (run)
+		machine_begin_watch(machine);
 	return 0;
 }
 
@@ -473,6 +474,17 @@ void machine_resume(struct machine *machine)
 	loop_enable_devices(machine->loop, true);
 	for (size_t i = 0; i < machine->vcpu_count; i++)
 		vcpu_resume(machine->vcpus[i]);
+	machine_begin_watch(machine);
+}
+
+struct gmem *machine_memory(const struct machine *machine)
+{
+	return machine->mem;
+}
+
+struct recorder *machine_recorder(const struct machine *machine)
+{
+	return machine->recorder;
 }
 
 int machine_ctrl_alt_del(struct machine *machine)

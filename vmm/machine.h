@@ -20,6 +20,7 @@ struct machine;
 struct memory_file;
 struct memory_file_request;
 struct phases;
+struct recorder;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -56,7 +57,8 @@ struct machine_snapshot {
 	bool clock_realtime;
 	const char *working_set_path; /* NULL: none */
 	enum snapshot_prefetch prefetch;
-	struct phases *phases; /* from the memory to the working set */
+	const char *record_path; /* a working set; NULL: none */
+	struct phases *phases;	 /* from the memory to the identity */
 };
 
 /* Opens KVM and creates the empty VM ahead of time, so that machine_build does
@@ -103,6 +105,16 @@ int machine_fill_memory_file(struct machine *machine, struct memory_file *file,
 			     struct phases *phases,
 			     struct error *err) must_check;
 void machine_end_snapshot(struct machine *machine, bool done);
+
+/* Of a machine that was built or restored; they live as long as it does and may
+ * be used by any thread that it outlives. No recorder: NULL. */
+struct gmem *machine_memory(const struct machine *machine);
+struct recorder *machine_recorder(const struct machine *machine);
+
+/* Stops the guest for good and lets go whoever waits for a page of its memory,
+ * so that machine_destroy does not have to wait for a page-fault handler.
+ * Accepts NULL and half-built machines. */
+void machine_stop(struct machine *machine);
 
 int machine_ctrl_alt_del(struct machine *machine) must_check;
 

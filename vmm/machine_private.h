@@ -21,7 +21,8 @@
 #include "vmm/vmclock.h"
 #include "vmm/vmgenid.h"
 
-struct working_set;
+struct prefetch;
+struct recorder;
 
 #define MACHINE_DEVICES_MAX (IRQ_GSI_LAST_DEVICE - IRQ_GSI_FIRST_DEVICE + 1)
 
@@ -53,9 +54,10 @@ struct machine {
 	uint64_t *dirty; /* on its way into a snapshot; NULL: none is taken */
 	bool rekick; /* kicks and interrupts may have been lost: before it goes
 			on */
-	int uffd, uffd_socket; /* held for a page-fault handler; -1: none */
-	struct working_set *working_set; /* being brought in by a thread */
-	pthread_t prefetcher;
+	int uffd, uffd_socket;	   /* held for a page-fault handler; -1: none */
+	struct prefetch *prefetch; /* NULL: no working set was to be brought in
+				    */
+	struct recorder *recorder; /* NULL: nobody watches */
 };
 
 /* ------------------------------------------------------- from machine.c */
@@ -82,7 +84,12 @@ void machine_mark_clock_stopped(struct machine *machine);
 
 /* ---------------------------------------------- from machine_snapshot.c */
 
-/* Ends what a restore left running. */
+/* What goes on beside a restored guest: from when it first runs, and from when
+ * the vCPUs have their threads. */
+void machine_begin_watch(struct machine *machine);
+void machine_begin_prefetch(struct machine *machine);
+
+/* Ends what a restore left running; vCPUs are stopped. */
 void machine_end_restore(struct machine *machine);
 
 #endif

@@ -14,9 +14,10 @@
 
 #include "snapshot/memory_file.h"
 #include "snapshot/phases.h"
+#include "snapshot/prefetch.h"
+#include "snapshot/recorder.h"
 #include "snapshot/state.h"
 #include "snapshot/uffd.h"
-#include "snapshot/working_set.h"
 #include "vmm/kvm_state_x86.h"
 #include "vmm/log.h"
 #include "vmm/vcpu_state_x86.h"
@@ -216,49 +217,78 @@ static int renew(struct machine *machine, const struct state_file *state,
 
 /* ---------------------------------------------------------- the working set */
 
-static void *prefetch_thread(void *arg)
+/* Nobody was there to watch when they came, and they are all there. */
+static int check_recordable(const struct machine *machine, struct error *err)
 {
-	struct machine *machine = arg;
-
-	if (working_set_populate(machine->mem, machine->working_set))
-		log_warn("The working set was not brought in completely");
-	return NULL;
+	if (gmem_backing(machine->mem) != GMEM_ANONYMOUS)
+		return 0;
+	return error_set(
+		err, ENOTSUP,
+		"No working set can be recorded: the memory was copied "
+		"into 2 MiB pages");
 }
 
-static int prefetch(struct machine *machine,
-		    const struct machine_snapshot *snapshot, struct error *err)
+/* As early as can be: what the restore itself touches belongs to the set. */
+static int prepare_memory(struct machine *machine,
+			  const struct machine_request *request,
+			  const struct machine_snapshot *snapshot,
+			  struct error *err)
 {
-	struct working_set *set;
-	AUTO_CLOSE int fd = open(snapshot->working_set_path,
-				 O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int ret;
+	int ret = 0;
 
-	if (fd < 0)
-		return error_set_os(err, errno, "Cannot open the working set:");
-	ret = working_set_load(&set, fd, gmem_size(machine->mem), err);
-	if (ret)
-		return ret;
-	machine->working_set = set;
-	if (snapshot->prefetch == PREFETCH_BESIDE &&
-	    pthread_create(&machine->prefetcher, NULL, prefetch_thread,
-			   machine) == 0)
-		return 0;
-	prefetch_thread(machine);
-	working_set_destroy(take_ptr(machine->working_set));
-	return 0;
+	(void)request;
+	if (snapshot->record_path) {
+		ret = check_recordable(machine, err);
+		if (!ret)
+			ret = recorder_create(&machine->recorder, machine->mem,
+					      snapshot->record_path, err);
+	}
+	if (!ret && snapshot->working_set_path)
+		ret = prefetch_create(&machine->prefetch, machine->mem,
+				      snapshot->working_set_path,
+				      snapshot->prefetch, err);
+	return ret;
+}
+
+void machine_begin_watch(struct machine *machine)
+{
+	if (machine->recorder)
+		recorder_begin(machine->recorder);
+}
+
+void machine_begin_prefetch(struct machine *machine)
+{
+	if (machine->prefetch)
+		prefetch_begin(machine->prefetch);
+}
+
+/* In this order: the guest must not see the empty pages that it gets once
+ * nobody fills them any more, and a vCPU may be waiting for one. */
+void machine_stop(struct machine *machine)
+{
+	if (!machine)
+		return;
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_request_stop(machine->vcpus[i]);
+	if (machine->uffd >= 0)
+		uffd_detach(machine->mem, machine->uffd);
+	for (size_t i = 0; i < machine->vcpu_count; i++)
+		vcpu_stop(machine->vcpus[i]);
 }
 
 void machine_end_restore(struct machine *machine)
 {
-	if (machine->uffd >= 0)
-		uffd_detach(machine->mem, machine->uffd);
-	if (machine->working_set) {
-		pthread_join(machine->prefetcher, NULL);
-		working_set_destroy(take_ptr(machine->working_set));
-	}
+	prefetch_destroy(take_ptr(machine->prefetch));
+	recorder_destroy(take_ptr(machine->recorder));
 	close_fd(&machine->uffd);
 	close_fd(&machine->uffd_socket);
 }
+
+/* A part of machine_restore. */
+typedef int restore_step(struct machine *machine,
+			 const struct machine_request *request,
+			 const struct machine_snapshot *snapshot,
+			 struct error *err);
 
 static int restore_parts(struct machine *machine,
 			 const struct machine_request *request,
@@ -281,27 +311,19 @@ static int restore_parts(struct machine *machine,
 
 /* What the loop touches of the memory meanwhile may never come: rings, the
  * generation id, what KVM writes for the clock, the working set. */
-static int restore_watched(struct machine *machine,
-			   const struct machine_request *request,
-			   const struct machine_snapshot *snapshot,
-			   struct error *err)
+static int watched(struct machine *machine,
+		   const struct machine_request *request,
+		   const struct machine_snapshot *snapshot, restore_step *step,
+		   unsigned seconds, struct error *err)
 {
 	struct uffd_watch watch;
 	int late;
-	int ret = uffd_watch_begin(&watch, machine->mem, machine->uffd,
-				   LOAD_SECONDS, err);
+	int ret = uffd_watch_begin(&watch, machine->mem, machine->uffd, seconds,
+				   err);
 
 	if (ret)
 		return ret;
-	ret = restore_parts(machine, request, snapshot, err);
-	late = uffd_watch_end(&watch, err);
-	if (ret || late || !snapshot->working_set_path)
-		return late ? late : ret;
-	ret = uffd_watch_begin(&watch, machine->mem, machine->uffd,
-			       PREFETCH_SECONDS, err);
-	if (ret)
-		return ret;
-	ret = prefetch(machine, snapshot, err);
+	ret = step(machine, request, snapshot, err);
 	late = uffd_watch_end(&watch, err);
 	return late ? late : ret;
 }
@@ -316,8 +338,12 @@ int machine_restore(struct machine *machine,
 	machine->rekick = true;
 	ret = map_memory(machine, request, snapshot, err);
 	PHASE_END(snapshot->phases, load_memory);
-	if (!ret)
-		ret = restore_watched(machine, request, snapshot, err);
+	if (!ret && (snapshot->working_set_path || snapshot->record_path))
+		ret = watched(machine, request, snapshot, prepare_memory,
+			      PREFETCH_SECONDS, err);
 	PHASE_END(snapshot->phases, load_working_set);
+	if (!ret)
+		ret = watched(machine, request, snapshot, restore_parts,
+			      LOAD_SECONDS, err);
 	return ret;
 }

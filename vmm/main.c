@@ -193,6 +193,9 @@ static int restore(struct vmm *vmm, const struct options *options,
 		.clock_realtime = options->clock_realtime,
 		.vsock_uds_path = copy(options->vsock_override),
 		.working_set_path = copy(options->working_set),
+		.prefetch = options->prefetch_at,
+		.record_path = copy(options->record_working_set),
+		.record_at = options->record_until,
 	};
 	struct vmm_action action = {
 		.type = VMM_ACTION_LOAD_SNAPSHOT,
@@ -276,6 +279,7 @@ static int serve(const struct options *options, struct error *err)
 		exit_code = vmm_exit_code(vmm);
 	else if (!err->code)
 		error_set_os(err, -ret, "Cannot run:");
+	vmm_quiesce(vmm);
 	api_server_stop(server);
 	vmm_destroy(vmm);
 	loop_destroy(loop);

@@ -120,7 +120,7 @@ struct snapshot_phase_metrics {
 		create_dirty_log, create_scan, create_write, create_sync,
 		create_publish;
 	struct metric_store load_state_file, load_config, load_vm, load_memory,
-		load_vcpus, load_devices, load_identity, load_working_set,
+		load_working_set, load_vcpus, load_devices, load_identity,
 		load_start;
 };
 

@@ -129,8 +129,8 @@ static const struct field phase_fields[] = {
 	P(create_dirty_log), P(create_scan),	P(create_write),
 	P(create_sync),	     P(create_publish), P(load_state_file),
 	P(load_config),	     P(load_vm),	P(load_memory),
-	P(load_vcpus),	     P(load_devices),	P(load_identity),
-	P(load_working_set), P(load_start),
+	P(load_working_set), P(load_vcpus),	P(load_devices),
+	P(load_identity),    P(load_start),
 };
 
 static const struct field logger_fields[] = {

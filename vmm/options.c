@@ -71,8 +71,14 @@ static const struct option_row rows[] = {
 	 "CPU time the parent spent on the start, in microseconds"},
 	{"paused", KIND_SWITCH, AT(paused), "restore",
 	 "leave the restored microVM paused"},
+	{"prefetch", KIND_TEXT, AT(prefetch), "working-set",
+	 "how: beside or before the guest runs, or copy [beside]"},
 	{"ready-fd", KIND_NUMBER, AT(ready_fd), NULL,
 	 "descriptor that gets one line when the guest runs"},
+	{"record-until", KIND_TEXT, AT(record_until_text), "record-working-set",
+	 "accept (of the first vsock connection) or request [accept]"},
+	{"record-working-set", KIND_TEXT, AT(record_working_set), "restore",
+	 "file for the pages that the restored microVM touches"},
 	{"restore", KIND_TEXT, AT(restore), NULL,
 	 "state file of a snapshot: runs what is in it"},
 	{"show-level", KIND_SWITCH, AT(show_level), NULL,
@@ -240,28 +246,63 @@ static int check_sources(const struct options *options, struct error *err)
 	return 0;
 }
 
-static int set_backing(struct options *options, struct error *err)
-{
-	static const struct {
-		const char *name;
-		enum gmem_backing backing;
-	} backings[] = {
-		{"anonymous", GMEM_ANONYMOUS},
-		{"memfd", GMEM_MEMFD},
-	};
+/* Options that take one of a few words. */
+struct word {
+	const char *word;
+	int value;
+};
 
-	if (!options->memory_backing)
+#define WORDS_MAX 3
+
+static const struct word_row {
+	const char *name;
+	size_t text, value; /* in struct options */
+	const char *known;
+	struct word words[WORDS_MAX];
+} word_rows[] = {
+	{"memory-backing",
+	 AT(memory_backing),
+	 AT(backing),
+	 "anonymous, memfd",
+	 {{"anonymous", GMEM_ANONYMOUS}, {"memfd", GMEM_MEMFD}}},
+	{"prefetch",
+	 AT(prefetch),
+	 AT(prefetch_at),
+	 "beside, before, copy",
+	 {{"before", PREFETCH_BEFORE},
+	  {"beside", PREFETCH_BESIDE},
+	  {"copy", PREFETCH_COPY}}},
+	{"record-until",
+	 AT(record_until_text),
+	 AT(record_until),
+	 "accept, request",
+	 {{"accept", RECORD_UNTIL_ACCEPT}, {"request", RECORD_UNTIL_ASKED}}},
+};
+
+static int set_word(struct options *options, const struct word_row *row,
+		    struct error *err)
+{
+	const char *text = *(const char **)((char *)options + row->text);
+
+	for (size_t i = 0; text && i < WORDS_MAX && row->words[i].word; i++)
+		if (strcmp(row->words[i].word, text) == 0) {
+			*(int *)((char *)options + row->value) =
+				row->words[i].value;
+			return 0;
+		}
+	if (!text)
 		return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
-		if (strcmp(backings[i].name, options->memory_backing) != 0)
-			continue;
-		options->backing = backings[i].backing;
-		return 0;
-	}
-	return error_set(err, EINVAL,
-			 "'%s' of argument 'memory-backing' is neither "
-			 "anonymous nor memfd.",
-			 options->memory_backing);
+	return error_set(err, EINVAL, "'%s' of argument '%s' is none of: %s.",
+			 text, row->name, row->known);
+}
+
+static int set_words(struct options *options, struct error *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(word_rows); i++)
+		ret = set_word(options, &word_rows[i], err);
+	return ret;
 }
 
 /* --help and --version count wherever they stand, whatever else is wrong. */
@@ -298,7 +339,7 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	options->has_metadata_limit = seen[find("--mmds-size-limit") - rows];
 	if (!options->has_metadata_limit)
 		options->metadata_limit = options->max_payload;
-	return ret ? ret : set_backing(options, err);
+	return ret ? ret : set_words(options, err);
 }
 
 int options_check_id(const char *id, struct error *err)

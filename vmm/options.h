@@ -7,6 +7,7 @@
 #ifndef EMBER_OPTIONS_H
 #define EMBER_OPTIONS_H
 
+#include "vmm/config.h"
 #include "vmm/error.h"
 #include "vmm/gmem.h"
 #include "vmm/log.h"
@@ -54,6 +55,11 @@ struct options {
 	const char *mem, *uffd; /* one of them */
 	const char *vsock_override;
 	const char *working_set;
+	const char *prefetch; /* as given; see prefetch_at */
+	enum snapshot_prefetch prefetch_at;
+	const char *record_working_set;
+	const char *record_until_text; /* as given; see record_until */
+	enum snapshot_record record_until;
 	struct option_list drive_overrides, network_overrides; /* ID=TARGET */
 	bool paused;
 	bool clock_realtime;

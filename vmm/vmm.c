@@ -35,6 +35,11 @@ void vmm_stop(struct vmm *vmm, int exit_code, const char *reason)
 	loop_stop(vmm->loop);
 }
 
+bool vmm_is_stopping(const struct vmm *vmm)
+{
+	return atomic_load(&vmm->exit_code) != EXIT_CODE_NONE;
+}
+
 int vmm_exit_code(const struct vmm *vmm)
 {
 	int code = atomic_load(&vmm->exit_code);
@@ -455,6 +460,12 @@ static int act_load_snapshot(struct vmm *vmm, struct vmm_action *action,
 	return ret;
 }
 
+static int act_lend_memory(struct vmm *vmm, struct vmm_action *action,
+			   struct error *err)
+{
+	return vmm_lend_memory(vmm, &action->lent, err);
+}
+
 /* ----------------------------------------------------------------- actions */
 
 typedef int (*action_fn)(struct vmm *vmm, struct vmm_action *action,
@@ -485,6 +496,7 @@ static const struct {
 	[VMM_ACTION_CTRL_ALT_DEL] = {act_ctrl_alt_del, false},
 	[VMM_ACTION_CREATE_SNAPSHOT] = {act_create_snapshot, false},
 	[VMM_ACTION_LOAD_SNAPSHOT] = {act_load_snapshot, false},
+	[VMM_ACTION_LEND_MEMORY] = {act_lend_memory, false},
 };
 
 int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)

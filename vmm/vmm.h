@@ -33,6 +33,7 @@ enum vmm_when {
 	VMM_ALWAYS = 3,
 };
 
+struct recorder;
 struct vmm;
 
 /* What the API may look at, on the loop thread, during VMM_ACTION_VIEW. */
@@ -47,6 +48,15 @@ struct vmm_view {
 	size_t net_count;
 	const struct vsock_config *vsock; /* NULL: none */
 	const struct mmds_config *mmds;	  /* NULL: not configured */
+};
+
+/* What VMM_ACTION_LEND_MEMORY gives, for work that would keep the loop. The
+ * borrower uses it until it answers its client, and lets go when
+ * vmm_is_stopping. */
+struct vmm_lent {
+	struct gmem *mem;
+	struct recorder *recorder; /* NULL: none */
+	bool loaded;		   /* from a snapshot */
 };
 
 enum vmm_action_type {
@@ -71,6 +81,7 @@ enum vmm_action_type {
 	VMM_ACTION_CTRL_ALT_DEL,
 	VMM_ACTION_CREATE_SNAPSHOT,
 	VMM_ACTION_LOAD_SNAPSHOT,
+	VMM_ACTION_LEND_MEMORY,
 };
 
 /* Strings inside stay the caller's until the action succeeded; the vmm then
@@ -100,6 +111,7 @@ struct vmm_action {
 			struct snapshot_load_config *config;
 			json_t *metadata; /* borrowed; NULL: none */
 		} snapshot_load;
+		struct vmm_lent lent;
 	};
 };
 
@@ -117,6 +129,11 @@ struct vmm_options {
 int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	       const struct vmm_options *options, struct error *err) must_check;
 
+/* After loop_run, before the threads that have memory lent are waited for: the
+ * guest stops for good, and nothing waits for its memory any more. Accepts
+ * NULL. */
+void vmm_quiesce(struct vmm *vmm);
+
 /* Stops vCPUs, flushes metrics, releases. Accepts NULL. */
 void vmm_destroy(struct vmm *vmm);
 
@@ -131,6 +148,9 @@ int vmm_submit(struct vmm *vmm, struct vmm_action *action,
 
 /* Counters of this microVM; any thread may add to them. */
 struct metrics *vmm_metrics(struct vmm *vmm);
+
+/* The end has been asked for. Any thread. */
+bool vmm_is_stopping(const struct vmm *vmm);
 
 /* Exit code of the process once loop_run has returned. */
 int vmm_exit_code(const struct vmm *vmm);

@@ -4,6 +4,7 @@
  *
  *   vmm.c           configuration, start, pause, the table of actions
  *   vmm_snapshot.c  a snapshot of it, and a microVM from a snapshot
+ *   vmm_memory.c    its memory as a whole
  *
  * Thread: loop.
  */
@@ -79,5 +80,15 @@ int vmm_create_snapshot(struct vmm *vmm,
 int vmm_load_snapshot(struct vmm *vmm,
 		      const struct snapshot_load_config *config,
 		      json_t *metadata, struct error *err) must_check;
+
+/* ----------------------------------------------------- from vmm_memory.c */
+
+/* Of a microVM that was started. */
+int vmm_lend_memory(struct vmm *vmm, struct vmm_lent *ret_lent,
+		    struct error *err) must_check;
+
+/* The recording of the working set ends with the first connection that the
+ * guest accepts; there is a socket device. */
+void vmm_record_until_accept(struct vmm *vmm);
 
 #endif

@@ -452,6 +452,22 @@ static int load_mmds(struct load *load, json_t *metadata, struct error *err)
 	return ret;
 }
 
+static bool records_until_accept(const struct load *load)
+{
+	return load->config->record_path &&
+	       load->config->record_at == RECORD_UNTIL_ACCEPT;
+}
+
+static int check_recording(const struct load *load, struct error *err)
+{
+	if (records_until_accept(load) && !load->vmm->vsock)
+		return error_set(
+			err, ENODEV,
+			"The working set cannot be recorded until the "
+			"first vsock accept: there is no vsock device");
+	return 0;
+}
+
 static int load_config(struct load *load, json_t *metadata, struct error *err)
 {
 	int ret = load_machine_config(load, err);
@@ -467,6 +483,8 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 		ret = load_nets(load, err);
 	if (!ret)
 		ret = load_vsock(load, err);
+	if (!ret)
+		ret = check_recording(load, err);
 	if (!ret)
 		ret = load_mmds(load, metadata, err);
 	return ret;
@@ -494,6 +512,7 @@ static int restore_machine(struct load *load, struct error *err)
 		.memory_path = load->config->backend_path,
 		.working_set_path = load->config->working_set_path,
 		.prefetch = load->config->prefetch,
+		.record_path = load->config->record_path,
 		.clock_realtime = load->config->clock_realtime,
 		.phases = &load->phases,
 	};
@@ -506,6 +525,8 @@ static int restore_machine(struct load *load, struct error *err)
 	PHASE_END(&load->phases, load_vm);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
+	if (!ret && records_until_accept(load))
+		vmm_record_until_accept(vmm);
 	return ret;
 }
 

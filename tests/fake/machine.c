@@ -105,6 +105,23 @@ void machine_resume(struct machine *machine)
 	fake_machine.resumed++;
 }
 
+struct gmem *machine_memory(const struct machine *machine)
+{
+	(void)machine;
+	return NULL;
+}
+
+struct recorder *machine_recorder(const struct machine *machine)
+{
+	(void)machine;
+	return NULL;
+}
+
+void machine_stop(struct machine *machine)
+{
+	(void)machine;
+}
+
 int machine_ctrl_alt_del(struct machine *machine)
 {
 	(void)machine;

@@ -40,7 +40,15 @@ int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
 		return error_set(err, fake_vmm.fail, "no");
 	if (action->type == VMM_ACTION_VIEW)
 		action->view.fn(&view, action->view.arg);
+	if (action->type == VMM_ACTION_LEND_MEMORY)
+		action->lent = fake_vmm.lent;
 	return 0;
+}
+
+bool vmm_is_stopping(const struct vmm *vmm)
+{
+	(void)vmm;
+	return fake_vmm.stopping;
 }
 
 int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)

@@ -12,6 +12,8 @@ struct fake_vmm {
 	int submitted;
 	struct vmm_action last;	   /* its strings may be gone */
 	struct drive_config drive; /* shown by views when it has an id */
+	struct vmm_lent lent;	   /* what there is to lend */
+	bool stopping;
 };
 
 /* One per test program; tests zero it. */

@@ -39,17 +39,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct gmem_request request = {.ranges = ranges, .count = 2};
 	struct working_set *set = NULL;
 	struct gmem *mem = NULL;
+	struct populate populate = {0};
 	struct error err = {0};
 	int fd = make_file(data, size);
 
 	if (gmem_create(&mem, &request, NULL))
 		abort();
+	populate.mem = mem;
 	if (working_set_load(&set, fd, SIZE, &err)) {
 		assert(!set && err.text[0]);
 	} else {
 		assert(working_set_pages_written(set) <= PAGES);
 		assert(working_set_pages_read(set) <= PAGES);
-		if (working_set_populate(mem, set))
+		if (working_set_populate(&populate, set))
 			abort();
 	}
 	working_set_destroy(set);

@@ -25,6 +25,13 @@ TABLES = {
     "MmdsConfig": ("mmds.c", "config_fields"),
     "Action": ("actions.c", "action_fields"),
     "VmState": ("actions.c", "state_fields"),
+    "SnapshotCreate": ("snapshot.c", "create_fields"),
+    "SnapshotLoad": ("snapshot.c", "load_fields"),
+    "MemoryBackend": ("snapshot.c", "backend_fields"),
+    "RecordWorkingSet": ("snapshot.c", "record_fields"),
+    "WorkingSet": ("memory.c", "working_set_fields"),
+    "PreFaultMemory": ("memory.c", "prefault_fields"),
+    "PreFaultRange": ("memory.c", "range_fields"),
     "Logger": ("logger.c", "logger_fields"),
     "Metrics": ("logger.c", "metrics_fields"),
 }
@@ -44,9 +51,14 @@ def document():
 
 
 def rows(table):
-    """The rows of a C table, each between `{.name` and the next."""
-    return [(re.match(r'\s*= "(\w+)"', part).group(1), part)
-            for part in table.split(".name")[1:]]
+    """The rows of a C table: a name, and the text up to the next row. One that
+    is made by a macro begins with that; STRING makes a required field."""
+    starts = list(re.finditer(
+        r'\.name\s*= "(\w+)"|\b[A-Z]+\("(\w+)"', table))
+    ends = [start.start() for start in starts[1:]] + [len(table)]
+    return [(start.group(1) or start.group(2),
+             table[start.start():end].replace('STRING("', "FIELD_REQUIRED"))
+            for start, end in zip(starts, ends)]
 
 
 def fields(name, table):
@@ -74,7 +86,7 @@ def routes_and_paths_agree(t):
     table = table[:table.index("\n};")]
     served = {(method, resource, sub.strip('"') if sub != "NULL" else "")
               for method, resource, sub in re.findall(
-                  r'{"(\w+)", "([\w-]*)", (NULL|"\w+")', table)}
+                  r'{"(\w+)", "([\w-]*)", (NULL|"[\w-]+")', table)}
     described = set()
     for path, item in document()["paths"].items():
         parts = path.strip("/").split("/") + [""]
@@ -118,6 +130,12 @@ def choices_agree(t):
             ("MmdsConfig", "version", "mmds.c", "version_choices"),
             ("Action", "action_type", "actions.c", "action_choices"),
             ("VmState", "state", "actions.c", "state_choices"),
+            ("SnapshotCreate", "snapshot_type", "snapshot.c", "type_choices"),
+            ("SnapshotLoad", "huge_pages", "snapshot.c", "pages_choices"),
+            ("SnapshotLoad", "prefetch", "snapshot.c", "prefetch_choices"),
+            ("MemoryBackend", "backend_type", "snapshot.c",
+             "backend_choices"),
+            ("RecordWorkingSet", "at", "snapshot.c", "record_choices"),
             ("Logger", "level", "logger.c", "level_choices")):
         wanted = [str(value) for value in
                   schemas[schema]["properties"][field]["enum"]]

@@ -313,6 +313,29 @@ static void test_file_is_copied_into_huge_pages(void **state)
 	close(fd);
 }
 
+static void test_copied_parts_of_a_file_are_apart_from_it(void **state)
+{
+	int fd = make_file(MIB(6));
+	struct gmem *mem = NULL;
+	char buf[5] = "";
+
+	(void)state;
+	assert_int_equal(map_file(&mem, reopen(fd), GMEM_PAGES_4K, NULL), 0);
+	assert_int_equal(gmem_copy_file(mem, GIB(4), MIB(2)), 0);
+	assert_int_equal(pwrite(fd, "HIGH", 4, MIB(4)), 4);
+	assert_int_equal(pwrite(fd, "LOW", 3, 0), 3);
+	assert_int_equal(gmem_read(mem, GIB(4), buf, 4), 0);
+	assert_string_equal(buf, "high");
+	assert_int_equal(gmem_read(mem, 0, buf, 4), 0);
+	assert_string_equal(buf, "LOW");
+	assert_int_equal(gmem_copy_file(mem, 4096, MIB(2)), -EFAULT);
+	assert_int_equal(gmem_copy_file(mem, MIB(4), MIB(2)), -EFAULT);
+	assert_int_equal(ftruncate(fd, 100), 0);
+	assert_int_equal(gmem_copy_file(mem, 0, MIB(2)), -ENODATA);
+	gmem_destroy(mem);
+	close(fd);
+}
+
 static bool resident(const uint8_t *hva)
 {
 	unsigned char vec;
@@ -337,6 +360,8 @@ static void test_populate_makes_pages_present(void **state)
 	assert_int_equal(gmem_populate(mem, GIB(4) + 0x3000, 1, false), 0);
 	assert_true(resident(high->hva + 0x3000));
 	assert_int_equal(gmem_populate(mem, MIB(4) - 1, 2, true), -EFAULT);
+	/* There is no file to copy. */
+	assert_int_equal(gmem_copy_file(mem, 0, MIB(2)), -EFAULT);
 	gmem_destroy(mem);
 }
 
@@ -377,6 +402,7 @@ int main(void)
 		cmocka_unit_test(test_file_too_short_is_refused),
 		cmocka_unit_test(test_file_is_locked_while_it_is_mapped),
 		cmocka_unit_test(test_file_is_copied_into_huge_pages),
+		cmocka_unit_test(test_copied_parts_of_a_file_are_apart_from_it),
 		cmocka_unit_test(test_populate_makes_pages_present),
 		cmocka_unit_test(test_dirty_marks_move_and_come_back),
 	};

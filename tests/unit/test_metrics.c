@@ -423,8 +423,8 @@ static void test_flush_shows_phases_only_if_asked(void **state)
 		"create_dirty_log", "create_scan",    "create_write",
 		"create_sync",	    "create_publish", "load_state_file",
 		"load_config",	    "load_vm",	      "load_memory",
-		"load_vcpus",	    "load_devices",   "load_identity",
-		"load_working_set", "load_start",
+		"load_working_set", "load_vcpus",     "load_devices",
+		"load_identity",    "load_start",
 	};
 	struct fixture *f = *state;
 	struct metric_store *stores = (void *)&f->metrics.snapshot_phases_us;

@@ -54,6 +54,23 @@ static void test_options_parse_every_kind_is_stored(void **state)
 	assert_int_equal(options.backing, GMEM_MEMFD);
 }
 
+static void test_options_parse_words_become_values(void **state)
+{
+	char line[] = "--restore s --mem m --working-set w --prefetch copy "
+		      "--record-working-set r";
+	char other[] = "--restore s --mem m --record-working-set r "
+		       "--record-until request";
+	struct options options;
+
+	(void)state;
+	assert_int_equal(parse(&options, line, NULL), 0);
+	assert_int_equal(options.prefetch_at, PREFETCH_COPY);
+	assert_int_equal(options.record_until, RECORD_UNTIL_ACCEPT);
+	assert_int_equal(parse(&options, other, NULL), 0);
+	assert_int_equal(options.prefetch_at, PREFETCH_BESIDE);
+	assert_int_equal(options.record_until, RECORD_UNTIL_ASKED);
+}
+
 static void test_options_parse_metadata_limit_may_be_zero(void **state)
 {
 	static const struct {
@@ -124,7 +141,12 @@ static void test_options_parse_bad_lines_say_why(void **state)
 		 "'99999999999999999999' of argument 'start-time-us' is not "
 		 "a number."},
 		{"--memory-backing disk", "'disk' of argument 'memory-backing' "
-					  "is neither anonymous nor memfd."},
+					  "is none of: anonymous, memfd."},
+		{"--restore s --mem m --working-set w --prefetch now",
+		 "'now' of argument 'prefetch' is none of: beside, before, "
+		 "copy."},
+		{"--restore s --mem m --prefetch copy",
+		 "Argument 'working-set' required, but not found."},
 	};
 
 	(void)state;
@@ -178,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_parse_nothing_gives_defaults),
 		cmocka_unit_test(test_options_parse_every_kind_is_stored),
+		cmocka_unit_test(test_options_parse_words_become_values),
 		cmocka_unit_test(test_options_parse_metadata_limit_may_be_zero),
 		cmocka_unit_test(test_options_parse_double_dash_ends_arguments),
 		cmocka_unit_test(test_options_parse_help_wins_over_mistakes),

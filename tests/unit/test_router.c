@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/router.h"
 #include "tests/fake/vmm.h"
+#include "vmm/gmem.h"
 #include "vmm/log.h"
 
 #include <errno.h>
@@ -173,6 +174,76 @@ static void test_answers_are_text_whatever_the_request_was(void **state)
 	free(response.body);
 }
 
+/* ------------------------------------------------------------- lent memory */
+
+static struct gmem *two_pages(void)
+{
+	static const struct gmem_range range = {0, 2 * PAGE_SIZE_4K};
+	const struct gmem_request request = {.ranges = &range, .count = 1};
+	struct gmem *mem;
+
+	assert_int_equal(gmem_create(&mem, &request, NULL), 0);
+	return mem;
+}
+
+static void test_pre_fault_answers_with_statistics(void **state)
+{
+	static const char begin[] =
+		"{\"range_count\":2,\"requested_bytes\":8192,\"completed_"
+		"bytes\":8192,\"remaining_bytes\":0,\"ioctl_count\":2,"
+		"\"wall_time_us\":";
+	struct api_response response;
+
+	(void)state;
+	fake_vmm.lent.mem = two_pages();
+	response = ask("PUT", "/vm/pre-fault-memory",
+		       "{\"ranges\":[{\"gpa\":4096,\"size\":4096},"
+		       "{\"gpa\":0,\"size\":4096}]}");
+	assert_int_equal(response.status, 200);
+	assert_memory_equal(response.body, begin, strlen(begin));
+	assert_int_equal(fake_vmm.last.type, VMM_ACTION_LEND_MEMORY);
+	assert_int_equal(fake_vmm.last.when, VMM_POST_BOOT);
+	free(response.body);
+	gmem_destroy(fake_vmm.lent.mem);
+}
+
+static void test_pre_fault_ends_with_the_microvm(void **state)
+{
+	struct api_response response;
+
+	(void)state;
+	fake_vmm.lent.mem = two_pages();
+	fake_vmm.stopping = true;
+	response = ask("PUT", "/vm/pre-fault-memory",
+		       "{\"ranges\":[{\"gpa\":0,\"size\":4096}]}");
+	assert_int_equal(response.status, 400);
+	assert_string_equal(response.body,
+			    "{\"fault_message\":\"Pre-fault memory error: The "
+			    "microVM is shutting down.\"}");
+	free(response.body);
+	gmem_destroy(fake_vmm.lent.mem);
+}
+
+static void test_working_set_needs_a_snapshot(void **state)
+{
+	struct api_response response;
+
+	(void)state;
+	fake_vmm.lent.mem = two_pages();
+	response = ask("PUT", "/vm/working-set", "{\"path\":\"/no/where\"}");
+	assert_int_equal(response.status, 400);
+	assert_non_null(
+		strstr(response.body, "Only a microVM that was loaded"));
+	free(response.body);
+	/* Memory that is no file's any more: a copy in 2 MiB pages. */
+	fake_vmm.lent.loaded = true;
+	response = ask("PUT", "/vm/working-set", "{\"path\":\"/no/where\"}");
+	assert_int_equal(response.status, 400);
+	assert_non_null(strstr(response.body, "copied into 2 MiB pages"));
+	free(response.body);
+	gmem_destroy(fake_vmm.lent.mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +259,12 @@ int main(void)
 				       setup),
 		cmocka_unit_test_setup(
 			test_answers_are_text_whatever_the_request_was, setup),
+		cmocka_unit_test_setup(test_pre_fault_answers_with_statistics,
+				       setup),
+		cmocka_unit_test_setup(test_pre_fault_ends_with_the_microvm,
+				       setup),
+		cmocka_unit_test_setup(test_working_set_needs_a_snapshot,
+				       setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/memory_file.h"
+#include "snapshot/page_set.h"
+#include "snapshot/prefetch.h"
 #include "snapshot/uffd.h"
+#include "snapshot/working_set.h"
 #include "tests/fake/fault_handler.h"
 
 #include <errno.h>
@@ -261,6 +264,37 @@ static void test_attach_to_a_full_queue_ends(void **state)
 					    "(os error 11)"));
 }
 
+/* A handler that took the descriptor and never serves: whoever brings pages in
+ * waits for it, until the memory is let go. */
+static void test_detach_ends_the_wait_for_a_dead_handler(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t all[SIZE / PAGE_SIZE_4K / 64] = {0},
+					   none[ARRAY_SIZE(all)] = {0};
+	struct working_set_pages pages = {all, none, NULL, 1};
+	struct prefetch *prefetch;
+	uint32_t word = 1;
+	int ret;
+
+	f->listener = fault_handler_listen(f->socket);
+	ret = attach(f);
+	if (ret == -EPERM || ret == -ENOSYS)
+		skip();
+	assert_int_equal(ret, 0);
+	memset(all, 0xff, sizeof(all));
+	assert_int_equal(working_set_save(f->mem, &pages, f->copy, &f->err), 0);
+	assert_int_equal(prefetch_create(&prefetch, f->mem, f->copy,
+					 PREFETCH_BESIDE, &f->err),
+			 0);
+	prefetch_begin(prefetch);
+	uffd_detach(f->mem, f->uffd);
+	prefetch_destroy(prefetch);
+	/* What nobody filled is empty. */
+	assert_int_equal(gmem_read(f->mem, 0x1000, &word, sizeof(word)), 0);
+	assert_int_equal(word, 0);
+	uffd_detach(f->mem, f->uffd); /* once more does no harm */
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -273,6 +307,7 @@ int main(void)
 		test(test_attach_without_a_handler_is_refused),
 		test(test_attach_path_too_long_is_refused),
 		test(test_attach_to_a_full_queue_ends),
+		test(test_detach_ends_the_wait_for_a_dead_handler),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -385,6 +385,33 @@ static void test_host_connects_and_data_flows(void **state)
 	close(fd);
 }
 
+static void count(void *arg)
+{
+	++*(int *)arg;
+}
+
+/* Neither a guest's own connection nor one that it refuses, and only once. */
+static void test_accept_is_told_once(void **state)
+{
+	struct fixture *f = *state;
+	int accepted = 0, fds[4];
+	uint32_t port;
+
+	vsock_on_accept(f->vsock, count, &accepted);
+	fds[0] = connect_guest(f, 77);
+	fds[1] = host_connects(f, "CONNECT 1024\n");
+	port = guest_gets(f, VSOCK_OP_REQUEST, NULL);
+	guest_says(f, VSOCK_OP_RST, port);
+	host_gets_end(f, fds[1]);
+	assert_int_equal(accepted, 0);
+	connect_host(f, &fds[2]);
+	assert_int_equal(accepted, 1);
+	connect_host(f, &fds[3]);
+	assert_int_equal(accepted, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+}
+
 static void test_each_connection_has_its_own_port(void **state)
 {
 	struct fixture *f = *state;
@@ -1323,6 +1350,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(test_host_connects_and_data_flows),
+		CASE(test_accept_is_told_once),
 		CASE(test_each_connection_has_its_own_port),
 		CASE(test_greetings_of_any_legal_form),
 		CASE(test_greetings_that_are_none_close),
