@@ -28,7 +28,8 @@ def numbers(m):
 def goes_on_after(t, m, console, name):
     """The clone counts on from where @console ends, without a gap or a
     repetition, even in the middle of a number."""
-    last = [int(line) for line in console.split(b"\n") if line.isdigit()][-1]
+    last = [int(line) for line in console.split(b"\n")[:-1]
+            if line.isdigit()][-1]
     m.expect(b"\n%d\n" % (last + 5))
     seen = [int(line) for line in (console + m.console).split(b"\n")[:-1]
             if line.isdigit()]
