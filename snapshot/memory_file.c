@@ -526,10 +526,12 @@ static int write_pages(struct memory_file *file, struct error *err)
 	if (ret)
 		return new_file_error(WHAT, "write", -ret, err);
 	start = monotonic_ns();
-	if (file->request.sync && fdatasync(image->fd))
-		return new_file_error(WHAT, "sync", errno, err);
+	if (file->request.sync && !file->merges)
+		ret = new_file_sync(&file->new, err);
+	else if (file->request.sync && fdatasync(image->fd))
+		ret = new_file_error(WHAT, "sync", errno, err);
 	image->stats.us_sync = us_since(start);
-	return 0;
+	return ret;
 }
 
 int memory_file_fill(struct memory_file *file, const uint64_t *dirty,
@@ -557,6 +559,14 @@ int memory_file_commit(struct memory_file *file, struct error *err)
 	}
 	ret = pair_remove_mark(file->image.fd, gmem_size(file->image.mem));
 	return ret ? new_file_error(WHAT, "write", -ret, err) : 0;
+}
+
+bool memory_file_is_beside(const struct memory_file *file, const char *path)
+{
+	size_t len = new_file_directory_len(path);
+
+	return !file->merges && len == new_file_directory_len(file->new.path) &&
+	       !strncmp(path, file->new.path, len);
 }
 
 const struct memory_file_stats *

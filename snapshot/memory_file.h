@@ -75,6 +75,9 @@ int memory_file_fill(struct memory_file *file, const uint64_t *dirty,
  * either is still found by the state file that was written with it. */
 int memory_file_commit(struct memory_file *file, struct error *err) must_check;
 
+/* Is it a new file in the directory of @path? Then its commit syncs both. */
+bool memory_file_is_beside(const struct memory_file *file, const char *path);
+
 const struct memory_file_stats *
 memory_file_stats(const struct memory_file *file);
 

@@ -215,8 +215,9 @@ const char *new_file_name(const struct new_file *file)
 
 int new_file_sync(struct new_file *file, struct error *err)
 {
-	if (fsync(file->fd))
+	if (!file->synced && fsync(file->fd))
 		return new_file_error(file->what, "sync", errno, err);
+	file->synced = true;
 	return 0;
 }
 

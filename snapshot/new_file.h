@@ -28,6 +28,7 @@ struct new_file {
 	const char *what;
 	char *path;	 /* the place to take */
 	char *temporary; /* NULL: there is none any more */
+	bool synced;
 };
 
 /* What is at @path may be nothing or a regular file. -errno with a sentence,

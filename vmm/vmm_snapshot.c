@@ -204,12 +204,21 @@ static int fill_memory(struct creation *creation, struct error *err)
 	return ret;
 }
 
+/* Two new names in one directory reach the disk together, and in order. */
+static bool needs_sync(const struct creation *creation)
+{
+	return creation->config->sync &&
+	       !(creation->memory &&
+		 memory_file_is_beside(creation->memory,
+				       creation->state_file.path));
+}
+
 /* From when the state file is in its place it is this snapshot that is found,
  * whatever its memory file is called (pair.h). */
 static int commit(struct creation *creation, struct error *err)
 {
 	struct vmm *vmm = creation->vmm;
-	int ret = new_file_commit(&creation->state_file, creation->config->sync,
+	int ret = new_file_commit(&creation->state_file, needs_sync(creation),
 				  err);
 	int memory = 0;
 
