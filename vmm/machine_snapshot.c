@@ -36,7 +36,7 @@
 static int save_vcpus(struct machine *machine, struct state_writer *writer,
 		      struct error *err)
 {
-	struct kvm_x86_clock clock;
+	struct kvm_x86_clock clock = {0};
 	int ret = kvm_x86_read_clock(&machine->kvm, &clock, err);
 
 	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
