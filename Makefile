@@ -20,7 +20,8 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wundef -Wcast-qual \
 	$(if $(CLANG),-Wconditional-uninitialized)
 HARDEN := -fstack-protector-strong -fPIE -ffunction-sections -fdata-sections
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
-	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2)
+	-fno-sanitize-recover=undefined,-O2 -D_FORTIFY_SOURCE=2 \
+	-fno-asynchronous-unwind-tables)
 # The release is optimised as one program; whatever links the objects without
 # LTO finds them compiled as well.
 LTO := $(if $(CLANG)$(SAN),,-flto=auto -ffat-lto-objects)
@@ -32,7 +33,7 @@ CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
-	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s)
+	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz
@@ -101,9 +102,16 @@ $(B)/vmm/mmds_stack.o $(B)/vmm/mmds_clients.o: $(LWIP)/lib/liblwip.a
 
 DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
+# What runs once or at a client's pace is made small instead of fast.
+COLD := $(API_SRCS) snapshot/config_state.c snapshot/describe.c snapshot/pair.c snapshot/in_place.c \
+	snapshot/new_file.c snapshot/recorder.c vmm/acpi.c vmm/aml.c vmm/json_text.c vmm/mmds_sort.c \
+	vmm/boot_x86.c vmm/config.c vmm/drives.c vmm/kernel_image.c vmm/main.c vmm/mmds.c \
+	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/options.c vmm/vmm.c
+$(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
+
 $(B)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SIZE) -MMD -MP -c -o $@ $<
 
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
