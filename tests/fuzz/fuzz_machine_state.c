@@ -101,18 +101,22 @@ static void load_kvm(const struct state_file *file)
 {
 	struct kvm kvm = open_host();
 	struct kvm_x86_early early = {0};
+	struct kvm_x86_gap gap = {0};
 	struct error err = {0};
 	int ret = kvm_x86_load_early(file, true, &early, &err);
 
 	assert(!ret || err.text[0]);
 	kvm.has_pit = early.has_pit;
+	err.text[0] = '\0';
+	ret = kvm_x86_load_clock(&kvm, file, file->len % 2, &gap, &err);
+	assert(!ret || err.text[0]);
 	for (size_t i = 0; i < ARRAY_SIZE(vcpus); i++) {
 		err.text[0] = '\0';
-		ret = vcpu_x86_load(&vcpus[i], &kvm, file, early.gap_ns, &err);
+		ret = vcpu_x86_load(&vcpus[i], &kvm, file, &gap, &err);
 		assert(!ret || err.text[0]);
 	}
 	err.text[0] = '\0';
-	ret = kvm_x86_load(&kvm, &vcpus[0], file, early.gap_ns % 2, &err);
+	ret = kvm_x86_load(&kvm, &vcpus[0], file, &err);
 	assert(!ret || err.text[0]);
 	kvm_close(&kvm);
 }
@@ -213,6 +217,7 @@ static void save_config(struct state_writer *writer)
 static void write_seed(const char *dir)
 {
 	struct kvm kvm = open_host();
+	struct kvm_x86_clock clock = {0};
 	struct state_writer writer;
 	char path[256];
 	int fd;
@@ -220,8 +225,9 @@ static void write_seed(const char *dir)
 	kvm.has_pit = true;
 	state_writer_init(&writer);
 	save_config(&writer);
-	if (vcpu_x86_save(&vcpus[0], &kvm, &writer, NULL) ||
-	    kvm_x86_save(&kvm, &vcpus[0], &writer, NULL) ||
+	if (kvm_x86_read_clock(&kvm, &clock, NULL) ||
+	    vcpu_x86_save(&vcpus[0], &kvm, &clock, &writer, NULL) ||
+	    kvm_x86_save(&kvm, &vcpus[0], &clock, &writer, NULL) ||
 	    state_writer_finish(&writer))
 		abort();
 	snprintf(path, sizeof(path), "%s/machine", dir);
