@@ -146,7 +146,7 @@ static int open_memory(struct creation *creation, struct error *err)
 	};
 
 	if (!config->mem_file_path) {
-		if (vmm->options.memory_backing == GMEM_MEMFD)
+		if (gmem_backing(machine_memory(vmm->machine)) == GMEM_MEMFD)
 			return 0;
 		return error_set(
 			err, EINVAL,
