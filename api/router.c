@@ -300,10 +300,17 @@ static const char *method_name(const char *method)
 	return method;
 }
 
-/* Metadata may be secret. */
+/* Metadata may be secret, also where a load brings some. */
 static bool may_log_body(const struct api_request *request)
 {
-	return strncmp(request->path + strspn(request->path, "/"), "mmds", 4);
+	static const char key[] = "metadata";
+	struct path path;
+
+	if (!split_path(request->path, &path) ||
+	    strcmp(path.segments[0], "mmds") == 0)
+		return false;
+	return strcmp(path.segments[0], "snapshot") != 0 ||
+	       !memmem(request->body, request->body_len, key, sizeof(key) - 1);
 }
 
 static void log_request(const struct api_request *request)

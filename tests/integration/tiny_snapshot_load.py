@@ -207,6 +207,32 @@ def metadata_without_its_service(t):
 
 
 @test
+def metadata_is_not_logged(t):
+    m = Monitor(test=t)
+    for path in ("/snapshot/load", "http://localhost/snapshot/load"):
+        m.fault("PUT", path, {"metadata": {"key": "hunter2"}})
+    m.fault("PUT", "/snapshot/load", {"metadat": 1})
+    t.point("hunter2" not in m.log and "metadat\\" in m.log,
+            "other bodies of loads are", m.log)
+
+
+@test
+def null_is_as_good_as_nothing(t):
+    """For parts that may be left out, as clients with optional types write
+    them; not for lists."""
+    snapshot = taken(t)
+    body = {"snapshot_path": snapshot.state, "mem_file_path": snapshot.memory}
+    m = Monitor(test=t)
+    fault = m.fault("PUT", "/snapshot/load", {
+        **body, "network_overrides": None})
+    t.point("invalid type" in fault, "a list", fault)
+    m.put("/snapshot/load", **body, mem_backend=None, vsock_override=None,
+          record_working_set=None, metadata=None, working_set_path=None,
+          resume_vm=True)
+    t.point(whole(m), "all others")
+
+
+@test
 def host_pages(t):
     snapshot = taken(t)
     for wanted, told in (("Snapshot", "None"), ("None", "None"),
