@@ -590,6 +590,9 @@ int vmm_load_snapshot(struct vmm *vmm,
 	ret = load_all(&load, metadata, err);
 	state_file_release(&load.file);
 	if (ret) {
+		/* Nothing of ours shall be in the way of who tries again. */
+		if (vmm->vsock)
+			unlink(vmm->vsock_config.uds_path);
 		error_prefix(err, "Failed to restore from snapshot: ");
 		return ret;
 	}

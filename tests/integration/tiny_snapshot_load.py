@@ -151,9 +151,14 @@ def sockets_in_the_way(t):
     refused_load(t, snapshot.body(vsock_override={"uds_path": "/no/where"}),
                  "No such file or directory (os error 2)", "no directory")
     os.unlink(t.path("vsock"))
+    refused_load(t, snapshot.body(mem_backend={
+        "backend_type": "File", "backend_path": "/nowhere"}),
+                 "Failed to load guest memory", "a load that fails later")
+    t.point(not os.path.exists(t.path("vsock")), "leaves none")
     first = snapshot.load(t)
     refused_load(t, snapshot.body(), "Address in use (os error 98)",
                  "another clone has it")
+    t.point(os.path.exists(t.path("vsock")), "and keeps it")
     second = snapshot.load(t, vsock_override={"uds_path": t.path("second")})
     uses_disk(first)
     uses_disk(second)
