@@ -153,7 +153,9 @@ static int parse_overrides(const struct option_list *words,
 			   struct error *err)
 {
 	overrides->list = calloc(words->count + 1, sizeof(*overrides->list));
-	for (size_t i = 0; overrides->list && i < words->count; i++) {
+	if (!overrides->list)
+		return error_set_os(err, ENOMEM, "No memory:");
+	for (size_t i = 0; i < words->count; i++) {
 		struct snapshot_override *override = &overrides->list[i];
 		const char *equals = strchr(words->values[i], '=');
 
