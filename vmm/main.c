@@ -248,6 +248,8 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		ret = signals_install(loop, vmm_metrics(vmm));
 	if (!ret)
 		ret = vcpu_install_kick_handler();
+	if (!ret && !options->no_api)
+		ret = api_server_check(&api, err);
 	if (!ret && options->metadata)
 		ret = api_apply_metadata_file(vmm, options->metadata, err);
 	if (!ret && options->config_file)
