@@ -84,7 +84,8 @@ static json_t *text_to_json(char *text)
 
 static void answer_fault(struct api_response *response, struct error *err)
 {
-	bool too_large = err->code == EFBIG;
+	/* Of files of the host it says something else. */
+	bool too_large = err->code == EFBIG && err->complete;
 	json_t *object =
 		json_pack("{s:o}", "fault_message", text_to_json(err->text));
 
@@ -119,9 +120,7 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	if (!action->when)
 		action->when = call->route->when;
 	ret = vmm_submit(call->vmm, action, &call->err);
-	/* EPERM is a complete sentence: wrong state, or never possible. So is
-	 * EFBIG: the document is too large. */
-	if (ret && ret != -EPERM && ret != -EFBIG)
+	if (ret && !call->err.complete)
 		error_prefix(&call->err, "%s", call->route->error_prefix);
 	return ret;
 }
