@@ -84,7 +84,8 @@ static json_t *text_to_json(char *text)
 
 static void answer_fault(struct api_response *response, struct error *err)
 {
-	bool too_large = err->code == EFBIG;
+	/* Of files of the host it says something else. */
+	bool too_large = err->code == EFBIG && err->complete;
 	json_t *object =
 		json_pack("{s:o}", "fault_message", text_to_json(err->text));
 
@@ -119,9 +120,7 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	if (!action->when)
 		action->when = call->route->when;
 	ret = vmm_submit(call->vmm, action, &call->err);
-	/* EPERM is a complete sentence: wrong state, or never possible. So is
-	 * EFBIG: the document is too large. */
-	if (ret && ret != -EPERM && ret != -EFBIG)
+	if (ret && !call->err.complete)
 		error_prefix(&call->err, "%s", call->route->error_prefix);
 	return ret;
 }
@@ -300,10 +299,17 @@ static const char *method_name(const char *method)
 	return method;
 }
 
-/* Metadata may be secret. */
+/* Metadata may be secret, also where a load brings some. */
 static bool may_log_body(const struct api_request *request)
 {
-	return strncmp(request->path + strspn(request->path, "/"), "mmds", 4);
+	static const char key[] = "metadata";
+	struct path path;
+
+	if (!split_path(request->path, &path) ||
+	    strcmp(path.segments[0], "mmds") == 0)
+		return false;
+	return strcmp(path.segments[0], "snapshot") != 0 ||
+	       !memmem(request->body, request->body_len, key, sizeof(key) - 1);
 }
 
 static void log_request(const struct api_request *request)

@@ -29,6 +29,7 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define CONNECTIONS_MAX 10
@@ -441,6 +442,23 @@ static void *serve(void *arg)
 
 /* -------------------------------------------------------------- life cycle */
 
+static int socket_error(const char *path, int code, struct error *err)
+{
+	return error_set(err, code,
+			 "Failed to open the API socket at: %.512s. Check that "
+			 "it is not already used.",
+			 path);
+}
+
+int api_server_check(const struct api_options *options, struct error *err)
+{
+	struct stat st;
+
+	if (lstat(options->socket_path, &st))
+		return 0;
+	return socket_error(options->socket_path, EADDRINUSE, err);
+}
+
 static int bind_socket(const char *path, struct error *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -453,10 +471,7 @@ static int bind_socket(const char *path, struct error *err)
 	}
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
 	    listen(fd, BACKLOG))
-		return error_set(err, fd < 0 ? ENAMETOOLONG : errno,
-				 "Failed to open the API socket at: %.512s. "
-				 "Check that it is not already used.",
-				 path);
+		return socket_error(path, fd < 0 ? ENAMETOOLONG : errno, err);
 	return take_fd(&fd);
 }
 

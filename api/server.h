@@ -16,6 +16,11 @@ struct api_options {
 	size_t max_payload; /* bytes of a request body */
 };
 
+/* Whether something is in the socket's place already: for those who do what
+ * cannot be taken back before they start the server. */
+int api_server_check(const struct api_options *options,
+		     struct error *err) must_check;
+
 /* Binds the socket (its path must not exist), starts the thread. @vmm must
  * outlive the server. */
 int api_server_start(struct api_server **ret_server, struct vmm *vmm,

@@ -229,7 +229,7 @@ static int parse_record(const struct json_text *text, const json_t *value,
 /* What a load request asks for, with the metadata that may come along. */
 struct load_request {
 	struct snapshot_load_config config;
-	json_t *metadata; /* borrowed from the body */
+	json_t *metadata; /* a reference of its own; NULL: none */
 };
 
 static int keep_metadata(const struct json_text *text, const json_t *value,
@@ -246,10 +246,16 @@ static int keep_metadata(const struct json_text *text, const json_t *value,
 		.name = field_name, .kind = FIELD_BOOL,                        \
 		.offset = LOAD(member), .present = NO_PRESENT                  \
 	}
+#define LIST(field_name, member, parser)                                       \
+	{                                                                      \
+		.name = field_name, .kind = FIELD_OBJECT,                      \
+		.offset = LOAD(member), .present = NO_PRESENT, .parse = parser \
+	}
 #define PART(field_name, at, parser)                                           \
 	{                                                                      \
-		.name = field_name, .kind = FIELD_OBJECT, .offset = at,        \
-		.present = NO_PRESENT, .parse = parser                         \
+		.name = field_name, .kind = FIELD_OBJECT,                      \
+		.flags = FIELD_NULLABLE, .offset = at, .present = NO_PRESENT,  \
+		.parse = parser                                                \
 	}
 #define OPTIONAL(field_name, member)                                           \
 	{                                                                      \
@@ -272,8 +278,8 @@ static const struct json_field load_fields[] = {
 	SWITCH("resume_vm", resume_vm),
 	SWITCH("clock_realtime", clock_realtime),
 	CHOICE("huge_pages", huge_pages, pages_choices),
-	PART("network_overrides", LOAD(nets), parse_net_overrides),
-	PART("drive_overrides", LOAD(drives), parse_drive_overrides),
+	LIST("network_overrides", nets, parse_net_overrides),
+	LIST("drive_overrides", drives, parse_drive_overrides),
 	PART("vsock_override", LOAD(vsock_uds_path), parse_vsock_override),
 	OPTIONAL("working_set_path", working_set_path),
 	CHOICE("prefetch", prefetch, prefetch_choices),

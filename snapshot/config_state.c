@@ -142,13 +142,15 @@ static int refuse(struct error *err, const char *what)
 	return error_set(err, EINVAL, "The state has %s", what);
 }
 
-/* As the API has it: letters, digits and underscores. */
+/* As the API has it (api_valid_id): letters, digits and underscores; bytes from
+ * 0x80 on belong to letters of other alphabets. */
 static bool legal_id(const char *id)
 {
 	if (!id || !*id)
 		return false;
 	for (; *id; id++)
-		if (!isalnum((unsigned char)*id) && *id != '_')
+		if (!isalnum((unsigned char)*id) && *id != '_' &&
+		    (unsigned char)*id < 0x80)
 			return false;
 	return true;
 }

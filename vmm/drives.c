@@ -62,11 +62,6 @@ static size_t find(const struct drives *drives, const char *id)
 	return i;
 }
 
-bool drives_has(const struct drives *drives, const char *drive_id)
-{
-	return find(drives, drive_id) < drives->count;
-}
-
 static bool has_root(const struct drives *drives)
 {
 	return drives->count && drives->list[0]->config.is_root_device;

@@ -28,9 +28,6 @@ int drives_set(struct drives *drives, struct drive_config *config,
 int drives_update(struct drives *drives, struct drive_update *update,
 		  struct error *err) must_check;
 
-/* Is there one of that id? */
-bool drives_has(const struct drives *drives, const char *drive_id);
-
 size_t drives_count(const struct drives *drives);
 const struct drive_config *drives_config(const struct drives *drives, size_t i);
 struct virtio_device *drives_device(const struct drives *drives, size_t i);

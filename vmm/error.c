@@ -63,17 +63,39 @@ static void append_os(struct error *err, const char *fmt, ...)
 	va_end(ap);
 }
 
+static void set(struct error *err, int code, const char *fmt, va_list ap)
+	printf_like(3, 0);
+
+static void set(struct error *err, int code, const char *fmt, va_list ap)
+{
+	err->code = code;
+	err->complete = false;
+	err->text[0] = '\0';
+	append(err, fmt, ap);
+}
+
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 
 	if (!err)
 		return -code;
-	err->code = code;
-	err->text[0] = '\0';
 	va_start(ap, fmt);
-	append(err, fmt, ap);
+	set(err, code, fmt, ap);
 	va_end(ap);
+	return -code;
+}
+
+int error_set_complete(struct error *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!err)
+		return -code;
+	va_start(ap, fmt);
+	set(err, code, fmt, ap);
+	va_end(ap);
+	err->complete = true;
 	return -code;
 }
 
@@ -83,10 +105,8 @@ int error_set_os(struct error *err, int code, const char *fmt, ...)
 
 	if (!err)
 		return -code;
-	err->code = code;
-	err->text[0] = '\0';
 	va_start(ap, fmt);
-	append(err, fmt, ap);
+	set(err, code, fmt, ap);
 	va_end(ap);
 	append_os(err, " %s (os error %d)", os_error_text(code), code);
 	return -code;
@@ -100,6 +120,7 @@ int error_prefix(struct error *err, const char *fmt, ...)
 	if (!err)
 		return -EINVAL;
 	memcpy(rest, err->text, sizeof(rest));
+	err->complete = false;
 	err->text[0] = '\0';
 	va_start(ap, fmt);
 	append(err, fmt, ap);

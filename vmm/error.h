@@ -12,10 +12,13 @@
 
 #include "vmm/util.h"
 
+#include <stdbool.h>
+
 #define ERROR_TEXT_MAX 1024
 
 struct error {
-	int code; /* positive errno, 0 while nothing went wrong */
+	int code;      /* positive errno, 0 while nothing went wrong */
+	bool complete; /* clients know the sentence as it stands */
 	char text[ERROR_TEXT_MAX];
 };
 
@@ -24,12 +27,18 @@ struct error {
 int error_set(struct error *err, int code, const char *fmt, ...)
 	printf_like(3, 4);
 
+/* As error_set, for a sentence that the API must not put its prefix in front
+ * of. No errno says so: any of them may as well come from the host. */
+int error_set_complete(struct error *err, int code, const char *fmt, ...)
+	printf_like(3, 4);
+
 /* As error_set, followed by ` TEXT (os error N)` for @code, in the wording
  * that clients compare with (see os_error_text). End @fmt with a colon. */
 int error_set_os(struct error *err, int code, const char *fmt, ...)
 	printf_like(3, 4);
 
-/* Puts text in front of what is already there; returns -err->code. */
+/* Puts text in front of what is already there, which is not complete then;
+ * returns -err->code. */
 int error_prefix(struct error *err, const char *fmt, ...) printf_like(2, 3);
 
 /* The musl libc wording of an errno (`Out of memory`, `Resource busy`), which

@@ -10,7 +10,7 @@
  *   le64    wall clock at that moment, nanoseconds since 1970
  *   le64    guest-physical address that the wall clock is written to, 0: none
  *
- * Order on a restore: kvm_x86_load_early, kvm_set_memory,
+ * Order on a restore: kvm_set_memory, kvm_x86_load_early,
  * kvm_create_irqchip, vCPUs, kvm_x86_load_clock, vcpu_x86_load of each,
  * kvm_x86_load; only then ioeventfds and irqfds.
  *

@@ -153,7 +153,9 @@ static int parse_overrides(const struct option_list *words,
 			   struct error *err)
 {
 	overrides->list = calloc(words->count + 1, sizeof(*overrides->list));
-	for (size_t i = 0; overrides->list && i < words->count; i++) {
+	if (!overrides->list)
+		return error_set_os(err, ENOMEM, "No memory:");
+	for (size_t i = 0; i < words->count; i++) {
 		struct snapshot_override *override = &overrides->list[i];
 		const char *equals = strchr(words->values[i], '=');
 
@@ -246,6 +248,8 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		ret = signals_install(loop, vmm_metrics(vmm));
 	if (!ret)
 		ret = vcpu_install_kick_handler();
+	if (!ret && !options->no_api)
+		ret = api_server_check(&api, err);
 	if (!ret && options->metadata)
 		ret = api_apply_metadata_file(vmm, options->metadata, err);
 	if (!ret && options->config_file)

@@ -65,9 +65,10 @@ static int set_document(struct mmds *mmds, json_t *value, struct error *err)
 		return error_set_os(err, ENOMEM, "Cannot keep the metadata:");
 	if (strlen(text) > mmds->limit) {
 		json_decref(sorted);
-		return error_set(err, EFBIG,
-				 "MMDS limit exceeded error: The MMDS patch "
-				 "request doesn't fit.");
+		return error_set_complete(
+			err, EFBIG,
+			"MMDS limit exceeded error: The MMDS patch request "
+			"doesn't fit.");
 	}
 	json_decref(mmds->document);
 	mmds->document = sorted;

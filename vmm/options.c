@@ -3,7 +3,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ID_LENGTH_MAX 64
 #define MAX_PAYLOAD_DEFAULT 51200
@@ -246,6 +249,22 @@ static int check_sources(const struct options *options, struct error *err)
 	return 0;
 }
 
+/* Looked at before we open anything: under a number that nobody handed to us
+ * there will be something of ours. The first three are the console. */
+static int check_ready_fd(uint64_t fd, struct error *err)
+{
+	int flags = fd > STDERR_FILENO && fd <= INT_MAX
+			    ? fcntl((int)fd, F_GETFL)
+			    : -1;
+
+	if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
+		return 0;
+	return error_set(err, EINVAL,
+			 "'%lu' of argument 'ready-fd' is no descriptor to "
+			 "write to, from 3 on, that was handed over.",
+			 (unsigned long)fd);
+}
+
 /* Options that take one of a few words. */
 struct word {
 	const char *word;
@@ -336,6 +355,8 @@ int options_parse(struct options *options, int argc, char *const argv[],
 		ret = check_needs(seen, err);
 	if (!ret)
 		ret = check_sources(options, err);
+	if (!ret && seen[find("--ready-fd") - rows])
+		ret = check_ready_fd(options->ready_fd, err);
 	options->has_metadata_limit = seen[find("--mmds-size-limit") - rows];
 	if (!options->has_metadata_limit)
 		options->metadata_limit = options->max_payload;

@@ -64,7 +64,7 @@ struct options {
 	bool paused;
 	bool clock_realtime;
 	bool track_dirty_pages;
-	uint64_t ready_fd;
+	uint64_t ready_fd; /* open for writing */
 
 	const char *memory_backing; /* as given; see backing */
 	enum gmem_backing backing;

@@ -146,7 +146,7 @@ static int act_set_boot_source(struct vmm *vmm, struct vmm_action *action,
 static int check_not_started(const struct vmm *vmm, struct error *err)
 {
 	if (vmm->state != VMM_NOT_STARTED)
-		return error_set(err, EPERM, "PCI is not enabled");
+		return error_set_complete(err, EPERM, "PCI is not enabled");
 	return 0;
 }
 
@@ -463,7 +463,9 @@ static int act_load_snapshot(struct vmm *vmm, struct vmm_action *action,
 static int act_lend_memory(struct vmm *vmm, struct vmm_action *action,
 			   struct error *err)
 {
-	return vmm_lend_memory(vmm, &action->lent, err);
+	(void)err;
+	vmm_lend_memory(vmm, &action->lent);
+	return 0;
 }
 
 /* ----------------------------------------------------------------- actions */
@@ -505,10 +507,10 @@ int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
 	int ret;
 
 	if (!(action->when & (started ? VMM_POST_BOOT : VMM_PRE_BOOT)))
-		return error_set(err, EPERM,
-				 "The requested operation is not supported %s "
-				 "starting the microVM.",
-				 started ? "after" : "before");
+		return error_set_complete(err, EPERM,
+					  "The requested operation is not "
+					  "supported %s starting the microVM.",
+					  started ? "after" : "before");
 	ret = action_table[action->type].fn(vmm, action, err);
 	if (!ret && action_table[action->type].configures)
 		vmm->configured = true;

@@ -120,7 +120,7 @@ struct vmm_options {
 	bool boot_timer;
 	enum gmem_backing memory_backing;
 	size_t metadata_limit;	/* bytes of JSON text */
-	int ready_fd;		/* gets a line when the guest runs; -1: none */
+	int ready_fd;		/* gets a line when the guest runs; 0: none */
 	uint64_t start_time_us; /* 0: not given (--start-time-us) */
 	uint64_t start_time_cpu_us; /* 0: not given */
 	uint64_t parent_cpu_time_us;

@@ -8,18 +8,13 @@
 #include "snapshot/recorder.h"
 #include "vmm/vmm_private.h"
 
-#include <errno.h>
-
-int vmm_lend_memory(struct vmm *vmm, struct vmm_lent *ret_lent,
-		    struct error *err)
+void vmm_lend_memory(const struct vmm *vmm, struct vmm_lent *ret_lent)
 {
-	(void)err;
 	*ret_lent = (struct vmm_lent){
 		.mem = machine_memory(vmm->machine),
 		.recorder = machine_recorder(vmm->machine),
 		.loaded = vmm->parent != NULL,
 	};
-	return 0;
 }
 
 /* The guest has taken what a host had to ask: it is at work. */

@@ -84,8 +84,7 @@ int vmm_load_snapshot(struct vmm *vmm,
 /* ----------------------------------------------------- from vmm_memory.c */
 
 /* Of a microVM that was started. */
-int vmm_lend_memory(struct vmm *vmm, struct vmm_lent *ret_lent,
-		    struct error *err) must_check;
+void vmm_lend_memory(const struct vmm *vmm, struct vmm_lent *ret_lent);
 
 /* The recording of the working set ends with the first connection that the
  * guest accepts; there is a socket device. */

@@ -146,7 +146,7 @@ static int open_memory(struct creation *creation, struct error *err)
 	};
 
 	if (!config->mem_file_path) {
-		if (vmm->options.memory_backing == GMEM_MEMFD)
+		if (gmem_backing(machine_memory(vmm->machine)) == GMEM_MEMFD)
 			return 0;
 		return error_set(
 			err, EINVAL,
@@ -590,6 +590,9 @@ int vmm_load_snapshot(struct vmm *vmm,
 	ret = load_all(&load, metadata, err);
 	state_file_release(&load.file);
 	if (ret) {
+		/* Nothing of ours shall be in the way of who tries again. */
+		if (vmm->vsock)
+			unlink(vmm->vsock_config.uds_path);
 		error_prefix(err, "Failed to restore from snapshot: ");
 		return ret;
 	}

@@ -36,6 +36,8 @@ int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)
 	(void)vmm;
 	fake_vmm.submitted++;
 	fake_vmm.last = *action;
+	if (fake_vmm.fail && fake_vmm.complete)
+		return error_set_complete(err, fake_vmm.fail, "no");
 	if (fake_vmm.fail)
 		return error_set(err, fake_vmm.fail, "no");
 	if (action->type == VMM_ACTION_VIEW)

@@ -8,7 +8,8 @@
 #include "vmm/vmm.h"
 
 struct fake_vmm {
-	int fail; /* errno to fail with */
+	int fail;      /* errno to fail with */
+	bool complete; /* what it says then */
 	int submitted;
 	struct vmm_action last;	   /* its strings may be gone */
 	struct drive_config drive; /* shown by views when it has an id */

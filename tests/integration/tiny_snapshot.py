@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import (Monitor, NOT_AFTER_START, NOT_BEFORE_START, need_kvm,
+from ember import (Monitor, NOT_AFTER_START, NOT_BEFORE_START, need_kvm, run,
                    sanitized)
 from snapshots import LOAD, MIB, Snapshot, pause, refused_load, start_guest
 from tap import main, test
@@ -143,6 +143,19 @@ def one_shot_restore_tells_when_it_runs(t):
     t.point(NOT_AFTER_START in clone.fault("PUT", "/snapshot/load",
                                            snapshot.body()),
             "there can be no second load")
+
+
+@test
+def no_guest_runs_if_the_api_cannot_be_served(t):
+    m = counting(t)
+    pause(m)
+    snapshot = Snapshot(t)
+    snapshot.create(m)
+    code, out, err = run("--restore", snapshot.state, "--mem",
+                         snapshot.memory, "--api-sock", t.write("socket"))
+    t.point(code == 1 and "Check that it is not already used" in err, "said",
+            "%s %s" % (code, err))
+    t.point("Snapshot phases" not in out, "before anything is loaded", out)
 
 
 @test

@@ -336,6 +336,11 @@ def memory_may_stay_in_a_memfd(t):
     full = Snapshot(t, "full")
     full.create(m)
     t.point(whole(full.load(t)), "a memory file may be written as well")
+    clone = full.load(t, resume=False, args=["--memory-backing", "memfd"])
+    fault = clone.fault("PUT", "/snapshot/create",
+                        {"snapshot_path": t.path("lost")})
+    t.point("missing field `mem_file_path`" in fault,
+            "and must be: what was loaded is in no memfd", fault)
 
 
 if __name__ == "__main__":

@@ -151,9 +151,14 @@ def sockets_in_the_way(t):
     refused_load(t, snapshot.body(vsock_override={"uds_path": "/no/where"}),
                  "No such file or directory (os error 2)", "no directory")
     os.unlink(t.path("vsock"))
+    refused_load(t, snapshot.body(mem_backend={
+        "backend_type": "File", "backend_path": "/nowhere"}),
+                 "Failed to load guest memory", "a load that fails later")
+    t.point(not os.path.exists(t.path("vsock")), "leaves none")
     first = snapshot.load(t)
     refused_load(t, snapshot.body(), "Address in use (os error 98)",
                  "another clone has it")
+    t.point(os.path.exists(t.path("vsock")), "and keeps it")
     second = snapshot.load(t, vsock_override={"uds_path": t.path("second")})
     uses_disk(first)
     uses_disk(second)
@@ -204,6 +209,32 @@ def metadata_without_its_service(t):
     refused_load(t, snapshot.body(metadata={"a": 1}),
                  "The MMDS data store is not initialized.",
                  "there is nobody to ask for it")
+
+
+@test
+def metadata_is_not_logged(t):
+    m = Monitor(test=t)
+    for path in ("/snapshot/load", "http://localhost/snapshot/load"):
+        m.fault("PUT", path, {"metadata": {"key": "hunter2"}})
+    m.fault("PUT", "/snapshot/load", {"metadat": 1})
+    t.point("hunter2" not in m.log and "metadat\\" in m.log,
+            "other bodies of loads are", m.log)
+
+
+@test
+def null_is_as_good_as_nothing(t):
+    """For parts that may be left out, as clients with optional types write
+    them; not for lists."""
+    snapshot = taken(t)
+    body = {"snapshot_path": snapshot.state, "mem_file_path": snapshot.memory}
+    m = Monitor(test=t)
+    fault = m.fault("PUT", "/snapshot/load", {
+        **body, "network_overrides": None})
+    t.point("invalid type" in fault, "a list", fault)
+    m.put("/snapshot/load", **body, mem_backend=None, vsock_override=None,
+          record_working_set=None, metadata=None, working_set_path=None,
+          resume_vm=True)
+    t.point(whole(m), "all others")
 
 
 @test

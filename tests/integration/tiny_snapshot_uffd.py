@@ -119,7 +119,6 @@ def one_that_lies_about_rings(t):
                  "a position that cannot be")
     handler.die()
     os.unlink(handler.path)
-    os.unlink(t.path("vsock"))
     handler = Handler(t, honest(snapshot))
     clone = served(t, snapshot, handler)
     uses_disk(clone)

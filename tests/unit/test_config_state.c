@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-static char id[] = "some_id", path[] = "/some/path", words[] = "a=b c";
+static char id[] = "some_\xc3\xaf\x64", path[] = "/some/path",
+	    words[] = "a=b c";
 
 static void save_all(struct state_writer *writer)
 {

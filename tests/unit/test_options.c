@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -161,6 +162,35 @@ static void test_options_parse_bad_lines_say_why(void **state)
 	}
 }
 
+static void test_options_parse_ready_fd_must_be_handed_over(void **state)
+{
+	static const char *const bad[] = {"0", "1", "2", "4294967299"};
+	struct options options;
+	struct error err = {0};
+	char line[40];
+	int ends[2];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(line, sizeof(line), "--ready-fd %s", bad[i]);
+		assert_int_equal(parse(&options, line, &err), -EINVAL);
+	}
+	assert_string_equal(err.text,
+			    "'4294967299' of argument 'ready-fd' is no "
+			    "descriptor to write to, from 3 on, that was "
+			    "handed over.");
+	assert_int_equal(pipe(ends), 0);
+	snprintf(line, sizeof(line), "--ready-fd %d", ends[1]);
+	assert_int_equal(parse(&options, line, &err), 0);
+	assert_int_equal(options.ready_fd, ends[1]);
+	snprintf(line, sizeof(line), "--ready-fd %d", ends[0]);
+	assert_int_equal(parse(&options, line, &err), -EINVAL);
+	close(ends[0]);
+	close(ends[1]);
+	snprintf(line, sizeof(line), "--ready-fd %d", ends[1]);
+	assert_int_equal(parse(&options, line, &err), -EINVAL);
+}
+
 static void test_options_check_id_limits(void **state)
 {
 	char long_id[66];
@@ -205,6 +235,8 @@ int main(void)
 		cmocka_unit_test(test_options_parse_double_dash_ends_arguments),
 		cmocka_unit_test(test_options_parse_help_wins_over_mistakes),
 		cmocka_unit_test(test_options_parse_bad_lines_say_why),
+		cmocka_unit_test(
+			test_options_parse_ready_fd_must_be_handed_over),
 		cmocka_unit_test(test_options_check_id_limits),
 		cmocka_unit_test(test_options_print_help_names_every_option),
 	};

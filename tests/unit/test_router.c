@@ -147,10 +147,30 @@ static void test_errors_of_the_vmm_get_the_route_s_prefix(void **state)
 	assert_string_equal(response.body,
 			    "{\"fault_message\":\"Boot source error: no\"}");
 	free(response.body);
-	fake_vmm.fail = EPERM; /* wrong state: the text is complete */
+	fake_vmm.fail = EPERM;
+	fake_vmm.complete = true;
 	response = ask("PATCH", "/vm", "{\"state\":\"Paused\"}");
 	assert_string_equal(response.body, "{\"fault_message\":\"no\"}");
 	free(response.body);
+}
+
+static void test_errnos_of_the_host_get_it_too(void **state)
+{
+	static const int codes[] = {EPERM, EFBIG};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		struct api_response response;
+
+		fake_vmm.fail = codes[i];
+		response = ask("PUT", "/snapshot/create",
+			       "{\"snapshot_path\":\"s\"}");
+		assert_int_equal(response.status, 400);
+		assert_string_equal(response.body,
+				    "{\"fault_message\":\"Create snapshot "
+				    "error: no\"}");
+		free(response.body);
+	}
 }
 
 static void test_deprecated_fields_are_marked(void **state)
@@ -255,6 +275,8 @@ int main(void)
 			test_actions_are_legal_in_their_own_states, setup),
 		cmocka_unit_test_setup(
 			test_errors_of_the_vmm_get_the_route_s_prefix, setup),
+		cmocka_unit_test_setup(test_errnos_of_the_host_get_it_too,
+				       setup),
 		cmocka_unit_test_setup(test_deprecated_fields_are_marked,
 				       setup),
 		cmocka_unit_test_setup(
