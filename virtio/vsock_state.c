@@ -39,25 +39,27 @@ static bool takes_events(struct vsock *vsock)
 }
 
 /* Puts the event into the first buffer that holds it. 1, 0 when there is none,
- * or -EPROTO. */
+ * or -EPROTO: the driver could post useless ones for ever. */
 static int put_event(struct vsock *vsock, bool *ret_used)
 {
 	const struct vsock_event event = {
 		.id = le32_make(VSOCK_EVENT_TRANSPORT_RESET),
 	};
 	struct queue *queue = event_queue(vsock);
-	int ret;
 
-	while ((ret = queue_pop(queue, &vsock->chain)) > 0) {
-		int failed = chain_write(&vsock->chain, &event, sizeof(event));
+	for (uint16_t n = 0; n < queue->size; n++) {
+		int ret = queue_pop(queue, &vsock->chain), failed;
 
+		if (ret <= 0)
+			return ret;
+		failed = chain_write(&vsock->chain, &event, sizeof(event));
 		queue_push(queue, &vsock->chain);
 		*ret_used = true;
 		if (!failed)
-			break;
+			return 1;
 		log_guest("vsock: an event buffer is too short, or not in RAM");
 	}
-	return ret;
+	return -EPROTO;
 }
 
 /* Where the driver's index is comes first: it may answer at once. */

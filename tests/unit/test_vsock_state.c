@@ -583,6 +583,21 @@ static void test_broken_event_queue_needs_reset(void **state)
 	state_file_release(&file);
 }
 
+/* A driver that posts such buffers faster than they are given back must not
+ * keep the loop: a ring full of them is enough. */
+static void test_useless_event_buffers_need_reset(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+
+	start(f, ALL, 0);
+	for (uint16_t i = 0; i < RING_SIZE; i++)
+		post_event(&f->guest, i, 2);
+	slot_save(&f->guest.slot, &file);
+	state_file_release(&file);
+	assert_int_equal(f->guest.slot.dev->status, 15 | 64);
+}
+
 static void test_other_cid_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -661,6 +676,7 @@ int main(void)
 		CASE(test_snapshots_in_a_row),
 		CASE(test_guest_reset_ends_the_waiting),
 		CASE(test_broken_event_queue_needs_reset),
+		CASE(test_useless_event_buffers_need_reset),
 		CASE(test_other_cid_is_refused),
 		CASE(test_damaged_bytes_do_no_harm),
 	};
