@@ -615,6 +615,24 @@ static void test_other_cid_is_refused(void **state)
 	state_file_release(&file);
 }
 
+static void test_port_of_guests_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct error err = {0};
+	struct state_file file, bad;
+	struct guest clone;
+
+	start(f, ALL, EVENTS);
+	slot_save(&f->guest.slot, &file);
+	/* the highest byte, before reset_owed and the CRC */
+	assert_true(file_damage(&file, file.len - 6, 0x80, &bad));
+	assert_int_equal(clone_load(f, &clone, &bad, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "is not a port that hosts connect"));
+	clone_destroy(f, &clone);
+	state_file_release(&bad);
+	state_file_release(&file);
+}
+
 static void damage_byte(struct fixture *f, const struct state_file *file,
 			size_t off, uint8_t value)
 {
@@ -678,6 +696,7 @@ int main(void)
 		CASE(test_broken_event_queue_needs_reset),
 		CASE(test_useless_event_buffers_need_reset),
 		CASE(test_other_cid_is_refused),
+		CASE(test_port_of_guests_is_refused),
 		CASE(test_damaged_bytes_do_no_harm),
 	};
 #undef CASE
