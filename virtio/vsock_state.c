@@ -100,10 +100,7 @@ void vsock_quiesce(struct virtio_device *dev)
 	struct vsock *vsock = to_vsock(dev);
 
 	vsock_drop_connections(vsock);
-	/* The machine stands still: nobody waits for the loop meanwhile. */
-	while (!conn_list_empty(&vsock->dead))
-		conn_destroy(container_of(vsock->dead.next, struct conn, all));
-	loop_timer_cancel(&vsock->dead_timer);
+	vsock_bury_all(vsock); /* the guest does not wait for the loop now */
 	rx_window_unpop(&vsock->window);
 	tell_reset(vsock);
 }
