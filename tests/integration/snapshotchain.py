@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from ember import GUESTS, Monitor
+from snapshots import merge
 from soakguest import ECHO, Pump, Soak, tcp_connect
 from tap import SLOW
 
@@ -68,24 +69,6 @@ class UffdMemory:
             [os.path.join(GUESTS, "fault_handler"), self.socket, self.path,
              str(PAGES_AHEAD)], stdout=subprocess.PIPE)
         assert self.handler.stdout.readline() == b"ready\n"
-
-
-def merge(diff, whole):
-    """Writes what a sparse file has over the same places of another."""
-    with open(diff, "rb") as source, open(whole, "r+b") as target:
-        end = os.fstat(source.fileno()).st_size
-        assert end == os.fstat(target.fileno()).st_size
-        at = 0
-        while at < end:
-            try:
-                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: no more data
-                return
-            stop = os.lseek(source.fileno(), at, os.SEEK_HOLE)
-            source.seek(at)
-            target.seek(at)
-            target.write(source.read(stop - at))
-            at = stop
 
 
 class Moments:
