@@ -6,10 +6,10 @@ monitor, again and again, Full and Diff alternating.
 """
 import os
 import signal
-import subprocess
 import time
 
-from ember import GUESTS, Monitor
+from ember import Monitor
+from faults import good_handler
 from snapshots import merge
 from soakguest import ECHO, Pump, Soak, tcp_connect
 from tap import SLOW
@@ -65,10 +65,7 @@ class UffdMemory:
         if kind == "Diff":
             merge(self.diff, self.path)
             os.unlink(self.diff)
-        self.handler = subprocess.Popen(
-            [os.path.join(GUESTS, "fault_handler"), self.socket, self.path,
-             str(PAGES_AHEAD)], stdout=subprocess.PIPE)
-        assert self.handler.stdout.readline() == b"ready\n"
+        self.handler = good_handler(self.socket, self.path, PAGES_AHEAD)
 
 
 class Moments:

@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import NOT_AFTER_START, Monitor, guest, run
 from network import network, put_net
-from snapshots import (LOAD, RESTORE, Snapshot, disk_user, pause, refused_load,
+from snapshots import (LOAD, Snapshot, disk_user, pause, refused_load,
                        taken, turning, turns, uses_disk, whole)
 from tap import Skip, main, test
 

@@ -110,7 +110,7 @@ def sections_that_are_missing(t):
 @test
 def sections_that_are_there_twice(t):
     loads = Loads(t)
-    for i, section in enumerate(loads.state().sections):
+    for section in loads.state().sections:
         state = loads.state()
         state.sections.append(section)
         loads.refused(state.bytes(), "Section %d occurs twice" % len(

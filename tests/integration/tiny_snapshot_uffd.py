@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 from ember import Monitor
 from faults import PAGE, Handler, honest
 from snapshots import (MIB, RESTORE, Snapshot, disk_user, pause, refused_load,
-                       taken, turning, turns, uses_disk, whole)
+                       taken, turning, uses_disk, whole)
 from tap import SLOW, main, test
 
 UFFD = RESTORE + ("Failed to load guest memory: Error creating guest memory "
