@@ -66,7 +66,6 @@ void virtio_device_save(struct virtio_device *dev, struct state_writer *writer)
 	virtio_device_settle(dev);
 	if (dev->active && dev->ops->quiesce)
 		dev->ops->quiesce(dev);
-	virtio_device_settle(dev); /* it may have found a queue broken */
 	save_shared(dev, writer);
 	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
 		queue_save(&dev->queues[q], writer);

@@ -362,10 +362,6 @@ void net_rx_quiesce(struct net *net)
 		drop_frame(net, "half of it came before a snapshot");
 	net->spilled_len = 0;
 	rx_window_unpop(&net->window);
-	/* It was starved with buffers that it no longer has. */
-	net->starved = false;
-	queue_kicks_disable(&net->dev.queues[NET_RX_QUEUE]);
-	watch_tap(net);
 }
 
 void net_rx_start(struct net *net)

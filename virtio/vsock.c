@@ -311,6 +311,13 @@ static void bury(struct vsock *vsock)
 		loop_timer_arm(vsock->dev.loop, &vsock->dead_timer, 0);
 }
 
+void vsock_bury_all(struct vsock *vsock)
+{
+	loop_timer_cancel(&vsock->dead_timer);
+	while (!conn_list_empty(&vsock->dead))
+		conn_destroy(container_of(vsock->dead.next, struct conn, all));
+}
+
 static void on_dead_timer(struct loop_timer *timer)
 {
 	struct vsock *vsock = container_of(timer, struct vsock, dead_timer);
@@ -373,9 +380,7 @@ static void vsock_destroy(struct virtio_device *dev)
 {
 	struct vsock *vsock = to_vsock(dev);
 
-	loop_timer_cancel(&vsock->dead_timer);
-	while (!conn_list_empty(&vsock->dead))
-		conn_destroy(container_of(vsock->dead.next, struct conn, all));
+	vsock_bury_all(vsock);
 	close_fd(&vsock->listener.fd);
 	free(vsock->buckets);
 	free(vsock->path);

@@ -253,6 +253,9 @@ void vsock_event_kicked(struct vsock *vsock);
  * closed now or, if they are many, by and by. */
 void vsock_drop_connections(struct vsock *vsock);
 
+/* Closes at once what is left of those. */
+void vsock_bury_all(struct vsock *vsock);
+
 /* The guest has accepted a connection of a host. */
 void vsock_accepted(struct vsock *vsock);
 

@@ -39,25 +39,27 @@ static bool takes_events(struct vsock *vsock)
 }
 
 /* Puts the event into the first buffer that holds it. 1, 0 when there is none,
- * or -EPROTO. */
+ * or -EPROTO: the driver could post useless ones for ever. */
 static int put_event(struct vsock *vsock, bool *ret_used)
 {
 	const struct vsock_event event = {
 		.id = le32_make(VSOCK_EVENT_TRANSPORT_RESET),
 	};
 	struct queue *queue = event_queue(vsock);
-	int ret;
 
-	while ((ret = queue_pop(queue, &vsock->chain)) > 0) {
-		int failed = chain_write(&vsock->chain, &event, sizeof(event));
+	for (uint16_t n = 0; n < queue->size; n++) {
+		int ret = queue_pop(queue, &vsock->chain), failed;
 
+		if (ret <= 0)
+			return ret;
+		failed = chain_write(&vsock->chain, &event, sizeof(event));
 		queue_push(queue, &vsock->chain);
 		*ret_used = true;
 		if (!failed)
-			break;
+			return 1;
 		log_guest("vsock: an event buffer is too short, or not in RAM");
 	}
-	return ret;
+	return -EPROTO;
 }
 
 /* Where the driver's index is comes first: it may answer at once. */
@@ -98,10 +100,7 @@ void vsock_quiesce(struct virtio_device *dev)
 	struct vsock *vsock = to_vsock(dev);
 
 	vsock_drop_connections(vsock);
-	/* The machine stands still: nobody waits for the loop meanwhile. */
-	while (!conn_list_empty(&vsock->dead))
-		conn_destroy(container_of(vsock->dead.next, struct conn, all));
-	loop_timer_cancel(&vsock->dead_timer);
+	vsock_bury_all(vsock); /* the guest does not wait for the loop now */
 	rx_window_unpop(&vsock->window);
 	tell_reset(vsock);
 }

@@ -75,8 +75,8 @@ void slot_save(struct slot *slot, struct state_file *ret_file)
 
 void slot_resume(struct slot *slot)
 {
-	virtio_mmio_rekick(slot->mmio);
 	virtio_device_hold(slot->dev, false);
+	virtio_mmio_rekick(slot->mmio);
 	loop_enable_devices(slot->loop, true);
 }
 

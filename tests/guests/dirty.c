@@ -6,18 +6,9 @@
  */
 #include "guest.h"
 
-#define COM1 0x3f8
-#define LSR (COM1 + 5)
 #define FIRST 0x1000000ul
 #define PAGE 4096
 #define MIDDLE (PAGE / 2)
-
-static uint8_t typed(void)
-{
-	while (!(in8(LSR) & 1))
-		cpu_relax();
-	return in8(COM1);
-}
 
 static uint64_t typed_number(void)
 {

@@ -6,21 +6,12 @@
  */
 #include "virtio.h"
 
-#define COM1 0x3f8
-#define LSR (COM1 + 5)
 #define LINE 100
 
 static struct rings rings;
 static struct block block;
 static uint64_t data[SECTOR / 8];
 static uint32_t changes;
-
-static uint8_t typed(void)
-{
-	while (!(in8(LSR) & 1))
-		cpu_relax();
-	return in8(COM1);
-}
 
 static void count_changes(void)
 {

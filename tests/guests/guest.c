@@ -4,6 +4,8 @@
 #include "pvh.h"
 
 #define COM1 0x3f8
+#define LSR (COM1 + 5)
+#define LSR_DATA_READY 1
 #define ZERO_PAGE_CMDLINE 0x228 /* offset of cmd_line_ptr */
 
 /* Ten seconds at 2 GHz. */
@@ -56,6 +58,13 @@ void check(bool good, const char *name, uint64_t got)
 void print_done(void)
 {
 	print("done\n");
+}
+
+uint8_t typed(void)
+{
+	while (!(in8(LSR) & LSR_DATA_READY))
+		cpu_relax();
+	return in8(COM1);
 }
 
 void guest_reset(void)

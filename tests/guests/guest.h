@@ -156,6 +156,9 @@ void check(bool good, const char *name, uint64_t got);
 /* The guest's last words. */
 void print_done(void);
 
+/* Waits for the next byte from COM1. */
+uint8_t typed(void);
+
 /* ----------------------------------------------------------------- the end */
 
 void guest_reset(void); /* i8042; the monitor ends with 0 */

@@ -15,6 +15,7 @@ from ember import Monitor  # noqa: E402
 from linuxguest import (  # noqa: E402
     BOOT_ARGS, BOOT_SECONDS, READY, Guest, asset, drive, with_agent)
 from netguest import HOST, MAC, UP  # noqa: E402
+from snapshots import Snapshot  # noqa: E402
 from soakguest import make_disk  # noqa: E402
 from tap import SLOW, main, test  # noqa: E402
 from vsock import Vsock, execute  # noqa: E402
@@ -43,7 +44,7 @@ class Boot:
         network.own_network()
         network.add_tap(t, "tap0", HOST + "/24")
         self.vsock = Vsock(t)
-        self.state, self.memory = t.path("snap"), t.path("snap.mem")
+        self.snapshot = Snapshot(t)
         self.console = b""
         self.monitor = Monitor(test=t)
         self.monitor.put("/drives/data", **drive("data", make_disk(t)))
@@ -58,16 +59,11 @@ class Boot:
         """Lets the guest run for a while, then moves it."""
         time.sleep(STEP_SECONDS)
         self.monitor.patch("/vm", state="Paused")
-        self.monitor.put("/snapshot/create", snapshot_path=self.state,
-                         mem_file_path=self.memory, sync=False)
+        self.snapshot.create(self.monitor, sync=False)
         self.monitor.close()
         self.console += self.monitor.console
         os.unlink(self.vsock.path)
-        self.monitor = Monitor(test=self.test)
-        self.monitor.put("/snapshot/load", snapshot_path=self.state,
-                         mem_backend={"backend_type": "File",
-                                      "backend_path": self.memory},
-                         resume_vm=True, clock_realtime=True)
+        self.monitor = self.snapshot.load(self.test, clock_realtime=True)
 
     def is_over(self):
         return READY in self.console + self.monitor.console

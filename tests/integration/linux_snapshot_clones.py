@@ -10,8 +10,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 import hashlib  # noqa: E402
 import shutil  # noqa: E402
 
-from ember import Monitor  # noqa: E402
 from snapshotchain import CLOCK_SLACK_NS  # noqa: E402
+from snapshots import Snapshot  # noqa: E402
 from soakguest import (  # noqa: E402
     ECHO, HOST_ECHO, Pump, Soak, add_tap, tcp_connect, tcp_listen)
 from tap import main, test  # noqa: E402
@@ -33,19 +33,18 @@ class Template:
         self.soak = Soak(t)
         self.soak.wait_for_ticks(self.soak.status())
         self.soak.run("echo template >/data/who; sync")
-        self.state, self.memory = t.path("snap"), t.path("snap.mem")
+        self.snapshot = Snapshot(t)
         self.lag_ns = self.soak.status().lag_ns
         monitor = self.soak.monitor
         monitor.patch("/vm", state="Paused")
-        monitor.put("/snapshot/create", snapshot_path=self.state,
-                    mem_file_path=self.memory, sync=False)
+        self.snapshot.create(monitor, sync=False)
         monitor.signal(9)
         monitor.close()
         self.sums = self.checksums()
 
     def checksums(self):
-        return [checksum(path) for path in (self.state, self.memory,
-                                            self.soak.disk)]
+        return [checksum(path) for path in (
+            self.snapshot.state, self.snapshot.memory, self.soak.disk)]
 
     def clone(self, name):
         t = self.test
@@ -55,12 +54,8 @@ class Template:
         shutil.copyfile(self.soak.disk, disk)
         vsock = Vsock(t, name + ".sock")
         echo_back(vsock.listen(HOST_ECHO))
-        monitor = Monitor(test=t)
-        monitor.put(
-            "/snapshot/load", snapshot_path=self.state, resume_vm=True,
-            mem_backend={"backend_type": "File",
-                         "backend_path": self.memory},
-            clock_realtime=True,
+        monitor = self.snapshot.load(
+            t, clock_realtime=True,
             drive_overrides=[{"drive_id": "data", "path_on_host": disk}],
             network_overrides=[{"iface_id": "eth0", "host_dev_name": tap}],
             vsock_override={"uds_path": vsock.path})

@@ -14,8 +14,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import copy  # noqa: E402
 
-from ember import Monitor  # noqa: E402
 from linuxguest import NEWER, NEWER_ARGS, Guest  # noqa: E402
+from snapshots import taken  # noqa: E402
 from tap import main, test  # noqa: E402
 
 RESEEDED = "crng reseeded due to virtual machine fork"
@@ -29,17 +29,10 @@ def boot(t, suffix, **how):
 
 def clones(t, guest, count):
     """The guest once more, @count times; what it was ends."""
-    state, memory = t.path("snap"), t.path("snap.mem")
-    guest.monitor.patch("/vm", state="Paused")
-    guest.monitor.put("/snapshot/create", snapshot_path=state,
-                      mem_file_path=memory, sync=False)
-    guest.monitor.close()
+    snapshot = taken(t, guest.monitor)
     for _ in range(count):
         clone = copy.copy(guest)
-        clone.monitor = Monitor(test=t)
-        clone.monitor.put(
-            "/snapshot/load", snapshot_path=state, resume_vm=True,
-            mem_backend={"backend_type": "File", "backend_path": memory})
+        clone.monitor = snapshot.load(t)
         yield clone
 
 

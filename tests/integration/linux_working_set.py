@@ -9,8 +9,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 
-from ember import Monitor  # noqa: E402
 from linuxguest import Guest, with_agent  # noqa: E402
+from snapshots import taken  # noqa: E402
 from tap import SLOW, main, test  # noqa: E402
 from touch import WorkingSet  # noqa: E402
 from vsock import Vsock  # noqa: E402
@@ -23,25 +23,17 @@ class Server:
 
     def __init__(self, t):
         self.test = t
-        self.state, self.memory = t.path("snap"), t.path("snap.mem")
         vsock = Vsock(t)
         guest = Guest(t, initrd=with_agent(t, "initrd"), mem=MEMORY_MIB,
                       configure=vsock.configure)
         guest.spawn("agent echo 1000", "ready")
-        m = guest.monitor
-        m.patch("/vm", state="Paused")
-        m.put("/snapshot/create", snapshot_path=self.state,
-              mem_file_path=self.memory)
-        m.close()
+        self.snapshot = taken(t, guest.monitor)
 
     def clone(self, name, **fields):
         """A running clone, its console not looked at, and the way to it."""
         vsock = Vsock(self.test, name)
-        m = Monitor(test=self.test)
-        m.put("/snapshot/load", snapshot_path=self.state, resume_vm=True,
-              mem_backend={"backend_type": "File",
-                           "backend_path": self.memory},
-              vsock_override={"uds_path": vsock.path}, **fields)
+        m = self.snapshot.load(
+            self.test, vsock_override={"uds_path": vsock.path}, **fields)
         return m, vsock
 
 

@@ -6,10 +6,11 @@ monitor, again and again, Full and Diff alternating.
 """
 import os
 import signal
-import subprocess
 import time
 
-from ember import GUESTS, Monitor
+from ember import Monitor
+from faults import good_handler
+from snapshots import merge
 from soakguest import ECHO, Pump, Soak, tcp_connect
 from tap import SLOW
 
@@ -64,28 +65,7 @@ class UffdMemory:
         if kind == "Diff":
             merge(self.diff, self.path)
             os.unlink(self.diff)
-        self.handler = subprocess.Popen(
-            [os.path.join(GUESTS, "fault_handler"), self.socket, self.path,
-             str(PAGES_AHEAD)], stdout=subprocess.PIPE)
-        assert self.handler.stdout.readline() == b"ready\n"
-
-
-def merge(diff, whole):
-    """Writes what a sparse file has over the same places of another."""
-    with open(diff, "rb") as source, open(whole, "r+b") as target:
-        end = os.fstat(source.fileno()).st_size
-        assert end == os.fstat(target.fileno()).st_size
-        at = 0
-        while at < end:
-            try:
-                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: no more data
-                return
-            stop = os.lseek(source.fileno(), at, os.SEEK_HOLE)
-            source.seek(at)
-            target.seek(at)
-            target.write(source.read(stop - at))
-            at = stop
+        self.handler = good_handler(self.socket, self.path, PAGES_AHEAD)
 
 
 class Moments:
@@ -105,6 +85,7 @@ class Chain:
         self.soak = Soak(t, track_dirty_pages=True, **machine)
         self.tcp = Pump(tcp_connect(ECHO))
         self.status = self.soak.status()
+        self.stopped_ms = 0  # since the guest was asked how late it is
         self.seconds = {"create": [], "load": [], "step": []}
 
     # ------------------------------------------------------------- one step
@@ -151,8 +132,13 @@ class Chain:
 
     def snapshot_and_go_on(self):
         """One more Full, of a guest that then goes on where it is."""
-        self.snapshot("Full")
-        self.soak.monitor.patch("/vm", state="Resumed")
+        pause, _ = self.snapshot("Full")
+        resume = Moments(self.soak.monitor.patch, "/vm", state="Resumed")
+        self.count_stop(pause, resume)
+
+    def count_stop(self, pause, goes_on):
+        """A thread that slept then is late by as much."""
+        self.stopped_ms += (goes_on.after - pause.before) / 10 ** 6
 
     def save(self, kind):
         monitor = self.soak.monitor
@@ -180,8 +166,9 @@ class Chain:
         count = self.tcp.count
         first = self.soak.status()
         bad += self.check_clock(plan, first, create, load)
-        stopped_ms = (load.after - pause.before) / 10 ** 6
-        bad += check_late(first, stopped_ms + LATE_MS)
+        self.count_stop(pause, load)
+        bad += check_late(first, self.stopped_ms + LATE_MS)
+        self.stopped_ms = 0
         bad += self.soak.connections()
         last = self.soak.wait_for_ticks(first)
         if last:

@@ -8,8 +8,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, guest, need_kvm
-from snapshots import (MIB, Snapshot, disk_user, pages, pause, start_guest,
-                       turning, turns, uses_disk, whole)
+from snapshots import (MIB, Snapshot, disk_user, merge, pages, pause,
+                       start_guest, taken, turning, turns, uses_disk, whole)
 from tap import Skip, main, test
 
 CLONE_NEWNS = 0x20000
@@ -77,14 +77,6 @@ def diffs_of_an_idle_guest_are_alike(t):
             "%s, %s" % (again, sizes[0]))
 
 
-def merge(base, changes):
-    """What a client does with a diff in a file of its own."""
-    with open(base, "r+b") as target:
-        for number, data in pages(changes).items():
-            target.seek(number * 4096)
-            target.write(data)
-
-
 @test
 def a_diff_in_its_own_file_is_merged_by_the_client(t):
     m = turning(t, track_dirty_pages=True)
@@ -98,7 +90,7 @@ def a_diff_in_its_own_file_is_merged_by_the_client(t):
         console = pause(m)
         changes = Snapshot(t, "changes%d" % turn)
         changes.create(m, snapshot_type="Diff")
-        merge(base.memory, changes.memory)
+        merge(changes.memory, base.memory)
         base.state = changes.state
     m.close()
     m = base.load(t)
@@ -136,11 +128,7 @@ def memory_above_the_gap_is_in_diffs(t):
 
 @test
 def untracked_diffs_have_what_is_the_clones_own(t):
-    m = turning(t)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
+    snapshot = taken(t, turning(t))
     clone = snapshot.load(t)
     assert whole(clone)
     console = pause(clone)
@@ -148,7 +136,7 @@ def untracked_diffs_have_what_is_the_clones_own(t):
     changes.create(clone, snapshot_type="Diff")
     t.point(64 <= len(pages(changes.memory)) < 128, "not much more than the "
             "guest has written", str(len(pages(changes.memory))))
-    merge(snapshot.memory, changes.memory)
+    merge(changes.memory, snapshot.memory)
     clone.close()
     snapshot.state = changes.state
     again = snapshot.load(t)
@@ -212,11 +200,7 @@ def snapshots_of_one_pause_are_the_same(t):
 
 @test
 def tracking_may_begin_and_end_with_a_load(t):
-    m = turning(t, track_dirty_pages=True)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
+    snapshot = taken(t, turning(t, track_dirty_pages=True))
     for tracks in (False, True):
         m = snapshot.load(t, track_dirty_pages=tracks)
         t.point(m.get("/machine-config")["track_dirty_pages"] == tracks,

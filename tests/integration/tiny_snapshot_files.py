@@ -8,8 +8,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, guest
-from snapshots import (MIB, RESTORE, Snapshot, pages, pause, refused_load,
-                       turning, turns, whole)
+from snapshots import (MIB, RESTORE, Snapshot, merge, pages, pause,
+                       refused_load, turning, turns, whole)
 from tap import Skip, main, test
 
 MAP = RESTORE + ("Failed to load guest memory: Error creating guest memory "
@@ -251,10 +251,7 @@ def after_a_failed_diff(t, m, base, snapshot, name):
     """The next one must have all, as one sees when it is merged."""
     last = turns(m.console)[-1]
     snapshot.create(m, snapshot_type="Diff")
-    with open(base.memory, "r+b") as target:
-        for number, data in pages(snapshot.memory).items():
-            target.seek(number * 4096)
-            target.write(data)
+    merge(snapshot.memory, base.memory)
     base.state = snapshot.state
     clone = base.load(t)
     t.point(whole(clone) and turns(clone.console)[0] > last, name,

@@ -8,8 +8,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import NOT_AFTER_START, Monitor, guest, run
 from network import network, put_net
-from snapshots import (LOAD, RESTORE, Snapshot, disk_user, pause, refused_load,
-                       turning, turns, uses_disk, whole)
+from snapshots import (LOAD, Snapshot, disk_user, pause, refused_load,
+                       taken, turning, turns, uses_disk, whole)
 from tap import Skip, main, test
 
 TOO_LATE = (LOAD + "Loading a microVM snapshot not allowed after configuring "
@@ -17,22 +17,8 @@ TOO_LATE = (LOAD + "Loading a microVM snapshot not allowed after configuring "
 HUGE_POOL = "/proc/sys/vm/nr_hugepages"
 
 
-def taken(t, **machine):
-    """A snapshot of a guest without devices."""
-    m = turning(t, **machine)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
-    return snapshot
-
-
 def taken_with_disk(t):
-    m = disk_user(t)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
+    snapshot = taken(t, disk_user(t))
     os.unlink(t.path("vsock"))
     return snapshot
 
@@ -44,7 +30,7 @@ def taken_with_disk(t):
 def after_configuration(t):
     network(t, "tap0")
     disk = t.write("disk", bytes(4096))
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     for path, fields in (
             ("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64}),
             ("/boot-source", {"kernel_image_path": guest("torn")}),
@@ -64,7 +50,7 @@ def after_configuration(t):
 
 @test
 def what_does_not_come_too_early(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     m = Monitor(test=t)
     m.put("/metrics", metrics_path=t.write("metrics"))
     m.put("/logger", level="Debug")
@@ -84,7 +70,7 @@ def what_does_not_come_too_early(t):
 
 @test
 def a_load_that_failed_is_the_end(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     m = Monitor(test=t)
     fault = m.fault("PUT", "/snapshot/load", {
         **snapshot.body(), "snapshot_path": "/nowhere"})
@@ -205,7 +191,7 @@ def taps_and_metadata(t):
 
 @test
 def metadata_without_its_service(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     refused_load(t, snapshot.body(metadata={"a": 1}),
                  "The MMDS data store is not initialized.",
                  "there is nobody to ask for it")
@@ -239,7 +225,7 @@ def null_is_as_good_as_nothing(t):
 
 @test
 def host_pages(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     for wanted, told in (("Snapshot", "None"), ("None", "None"),
                          ("Transparent", "Transparent")):
         clone = snapshot.load(t, huge_pages=wanted)
@@ -257,7 +243,7 @@ def host_pages(t):
 @test
 def huge_pages_from_a_plain_file(t):
     """Where Firecracker wants a page-fault handler."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     pool = HugePool(t, 130)
     clone = snapshot.load(t, huge_pages="2M", track_dirty_pages=True)
     t.point(whole(clone) and clone.get("/machine-config")["huge_pages"] ==
@@ -307,14 +293,14 @@ class HugePool:
 
 @test
 def clock_realtime_may_be_asked_for(t):
-    clone = taken(t).load(t, clock_realtime=True)
+    clone = taken(t, turning(t)).load(t, clock_realtime=True)
     t.point(whole(clone), "it runs", str(clone.console))
 
 
 @test
 def what_the_process_said_before_holds(t):
     """Log, metrics and id are the process's own."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     clone = Monitor(test=t, args=["--id", "the-clone"])
     metrics = t.write("metrics")
     clone.put("/metrics", metrics_path=metrics)

@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, sanitized
-from snapshots import (RESTORE, Snapshot, disk_user, pause, refused_load,
+from snapshots import (RESTORE, Snapshot, disk_user, refused_load, taken,
                        uses_disk)
 from statefile import HEAD, State, change_cpuid, sign
 from tap import main, test
@@ -18,23 +18,13 @@ FILE = RESTORE + ("Failed to get snapshot state from file: Failed to load "
 OPTIONAL = ("PAIR", "MMDS")
 
 
-def taken(t):
-    """A snapshot of a guest with a disk in use."""
-    m = disk_user(t)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
-    os.unlink(t.path("vsock"))
-    return snapshot
-
-
 class Loads:
     """Loads of one snapshot with other states."""
 
     def __init__(self, t):
         self.t = t
-        self.snapshot = taken(t)
+        self.snapshot = taken(t, disk_user(t))
+        self.forget()
         self.count = 0
 
     def state(self):
@@ -120,7 +110,7 @@ def sections_that_are_missing(t):
 @test
 def sections_that_are_there_twice(t):
     loads = Loads(t)
-    for i, section in enumerate(loads.state().sections):
+    for section in loads.state().sections:
         state = loads.state()
         state.sections.append(section)
         loads.refused(state.bytes(), "Section %d occurs twice" % len(

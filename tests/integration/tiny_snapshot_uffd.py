@@ -9,20 +9,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 from ember import Monitor
 from faults import PAGE, Handler, honest
 from snapshots import (MIB, RESTORE, Snapshot, disk_user, pause, refused_load,
-                       turning, turns, uses_disk, whole)
+                       taken, turning, uses_disk, whole)
 from tap import SLOW, main, test
 
 UFFD = RESTORE + ("Failed to load guest memory: Error creating guest memory "
                   "from uffd: ")
-
-
-def taken(t):
-    m = turning(t)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
-    return snapshot
 
 
 def served(t, snapshot, handler, **fields):
@@ -34,7 +25,7 @@ def served(t, snapshot, handler, **fields):
 
 @test
 def one_that_is_honest(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     handler = Handler(t, honest(snapshot))
     clone = served(t, snapshot, handler)
     t.point(whole(clone), "the guest goes on", str(clone.console))
@@ -57,7 +48,7 @@ def one_that_is_honest(t):
 @test
 def one_that_dies(t):
     """The guest stands still, and nothing else does."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     honestly = honest(snapshot)
     handler = Handler(t, lambda offset, number: honestly(offset, number)
                       if number < 40 else None)
@@ -82,7 +73,7 @@ def one_that_dies(t):
 def one_that_lies(t):
     """What becomes of the guest is nobody's business, but the monitor ends
     properly or goes on."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     honestly = honest(snapshot)
     for name, page_of in (
             ("zeros", lambda offset, number: bytes(PAGE)),
@@ -108,11 +99,7 @@ def one_that_lies(t):
 @test
 def one_that_lies_about_rings(t):
     """They are looked at while the snapshot is loaded."""
-    m = disk_user(t)
-    pause(m)
-    snapshot = Snapshot(t)
-    snapshot.create(m)
-    m.close()
+    snapshot = taken(t, disk_user(t))
     os.unlink(t.path("vsock"))
     handler = Handler(t, lambda offset, number: b"\xa5" * PAGE)
     refused_load(t, handler.body(snapshot), "which its ring of size",
@@ -128,7 +115,7 @@ def one_that_lies_about_rings(t):
 @test
 def one_that_stalls(t):
     """A load waits for the pages that it needs itself, but not for ever."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     handler = Handler(t, lambda offset, number: None)
     clone = Monitor(test=t)
     start = time.monotonic()
@@ -146,7 +133,7 @@ def one_that_stalls(t):
 
 @test
 def one_that_is_not_there(t):
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     backend = {"backend_type": "Uffd", "backend_path": "/nowhere"}
     refused_load(t, {**snapshot.body(), "mem_backend": backend},
                  "Failed to connect to UDS Unix stream: No such file or "

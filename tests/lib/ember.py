@@ -207,18 +207,31 @@ class Console:
         self._thread.start()
 
     def _read(self):
-        while True:
-            data = os.read(self._file.fileno(), 65536)
+        while not self._ended:
+            self._wait()
             with self._changed:
-                self._data += data
-                self._ended = not data
-                self._changed.notify_all()
-            if not data:
-                return
+                self._take()
+
+    def _wait(self, milliseconds=None):
+        """Until there is something, or the end; false if that is later."""
+        poll = select.poll()
+        poll.register(self._file, select.POLLIN)
+        return poll.poll(milliseconds)
+
+    def _take(self):
+        """What there is, if there is anything. Lock held."""
+        if self._ended or not self._wait(0):
+            return
+        data = os.read(self._file.fileno(), 65536)
+        self._data += data
+        self._ended = not data
+        self._changed.notify_all()
 
     @property
     def data(self):
+        """All that was written up to now."""
         with self._changed:
+            self._take()
             return self._data
 
     def wait_for(self, text, start, timeout):
@@ -236,7 +249,9 @@ class Console:
 
     def close(self):
         self._thread.join(TIMEOUT)
-        self._file.close()
+        with self._changed:
+            self._ended = True
+            self._file.close()
 
 
 class Monitor:

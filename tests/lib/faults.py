@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page-fault handler of the worst kind: it serves what it likes, when it
-likes, for as long as it likes. tests/lib/fault_handler.c is the good one."""
+"""Page-fault handlers: tests/lib/fault_handler.c, which is a good one, and one
+of the worst kind, which serves what it likes, when it likes, for as long as it
+likes."""
 import array
 import ctypes
 import fcntl
@@ -9,11 +10,24 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import threading
+
+from ember import GUESTS
 
 UFFDIO_COPY = 0xc028aa03
 PAGE = 4096
 PAGEFAULT = 0x12
+
+
+def good_handler(path, memory, ahead=0):
+    """Serves a memory file, and @ahead pages behind each that is asked for, at
+    a socket; the process, which is ready."""
+    process = subprocess.Popen(
+        [os.path.join(GUESTS, "fault_handler"), path, memory, str(ahead)],
+        stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
 
 
 class Handler:

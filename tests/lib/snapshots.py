@@ -38,20 +38,33 @@ class Snapshot:
         return m
 
 
+def stretches(path):
+    """What of a file is not holes: (offset, bytes) of each stretch."""
+    with open(path, "rb") as source:
+        fd, at = source.fileno(), 0
+        while True:
+            try:
+                start = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError:  # nothing but holes
+                return
+            at = os.lseek(fd, start, os.SEEK_HOLE)
+            yield start, os.pread(fd, at - start, start)
+
+
 def pages(path):
     """Those of a memory file that are not holes: number -> bytes."""
-    found = {}
-    with open(path, "rb") as source:
-        size, at = os.fstat(source.fileno()).st_size, 0
-        while at < size:
-            try:
-                start = os.lseek(source.fileno(), at, os.SEEK_DATA)
-            except OSError:  # nothing but holes
-                break
-            at = os.lseek(source.fileno(), start, os.SEEK_HOLE)
-            for offset in range(start, at, PAGE):
-                found[offset // PAGE] = os.pread(source.fileno(), PAGE, offset)
-    return found
+    return {(start + i) // PAGE: data[i:i + PAGE]
+            for start, data in stretches(path)
+            for i in range(0, len(data), PAGE)}
+
+
+def merge(diff, whole):
+    """What a client does with a diff in a file of its own."""
+    assert os.stat(diff).st_size == os.stat(whole).st_size
+    with open(whole, "r+b") as target:
+        for start, data in stretches(diff):
+            target.seek(start)
+            target.write(data)
 
 
 def start_guest(t, name, text, boot_args="", devices=None, **machine):
@@ -93,8 +106,16 @@ def uses_disk(m):
 def pause(m):
     """What is on the console when nothing more comes."""
     m.patch("/vm", state="Paused")
-    time.sleep(0.05)
     return m.console
+
+
+def taken(t, m):
+    """A snapshot of a guest; its monitor ends."""
+    pause(m)
+    snapshot = Snapshot(t)
+    snapshot.create(m)
+    m.close()
+    return snapshot
 
 
 def turns(console):

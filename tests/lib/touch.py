@@ -4,6 +4,7 @@ memory what its snapshot's memory file says, and the working sets of it."""
 import struct
 
 from ember import guest
+from snapshots import Snapshot
 
 READ, WRITE, WAIT = range(3)
 TABLE = 0x200000
@@ -13,7 +14,7 @@ PAGE = 4096
 MEMORY_MIB = 128
 
 
-class TouchSnapshot:
+class TouchSnapshot(Snapshot):
     """State and memory file under @path, of a guest that waits for steps."""
 
     def __init__(self, m, path, **machine):
@@ -21,8 +22,7 @@ class TouchSnapshot:
         m.start(guest("touch"), **{"mem_size_mib": MEMORY_MIB, **machine})
         m.expect(b"filled\n")
         m.patch("/vm", state="Paused")
-        m.put("/snapshot/create", snapshot_path=self.state,
-              mem_file_path=self.memory)
+        self.create(m)
 
     def set_steps(self, *steps):
         """Each (READ or WRITE, first page, count, stride), or (WAIT,)."""
@@ -38,9 +38,7 @@ class TouchSnapshot:
         return ["--restore", self.state, "--mem", self.memory, *more]
 
     def body(self, **fields):
-        return {"snapshot_path": self.state, "resume_vm": True,
-                "mem_backend": {"backend_type": "File",
-                                "backend_path": self.memory}, **fields}
+        return super().body(**{"resume_vm": True, **fields})
 
 
 class WorkingSet:

@@ -3,6 +3,7 @@
 
 #include "vmm/util.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -126,6 +127,7 @@ void monitor_expect(struct monitor *monitor, const char *text)
 	size_t len = strlen(text), seen = 0;
 	char last[64] = {0};
 
+	assert(len <= sizeof(last));
 	while (seen < len || memcmp(last, text, len) != 0) {
 		if (seen == len)
 			memmove(last, last + 1, --seen);

@@ -29,6 +29,7 @@ os.environ["EMBER_GUESTS"] = os.path.join(BUILD, "tests", "guests")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor  # noqa: E402
+from faults import good_handler  # noqa: E402
 from touch import READ, WRITE, TouchSnapshot  # noqa: E402
 
 STEPS = [step for stretch in range(64)
@@ -91,10 +92,7 @@ def main():
         snapshot.set_steps(*STEPS)
         read_anew(snapshot.memory)
         record(snapshot, path)
-        handler = subprocess.Popen(
-            [os.path.join(BUILD, "tests", "guests", "fault_handler"), sock,
-             snapshot.memory], stdout=subprocess.PIPE, text=True)
-        handler.stdout.readline()
+        handler = good_handler(sock, snapshot.memory)
         times = measure(snapshot, path, sock)
         handler.kill()
         handler.wait()

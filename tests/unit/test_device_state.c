@@ -235,6 +235,47 @@ static void test_clone_remembers_what_was_signalled(void **state)
 	state_file_release(&file);
 }
 
+/* Ring and device as after so many requests. */
+static void stand_at(struct fixture *f, uint16_t idx)
+{
+	struct queue *queue = &f->slot.dev->queues[0];
+	const le16 le = le16_make(idx);
+
+	queue->next_avail = queue->next_used = queue->signalled = idx;
+	queue->signalled_valid = true;
+	f->ring.device_idx = idx;
+	ring_set_driver_idx(&f->ring, idx);
+	ring_set_used_event(&f->ring, idx);
+	assert_int_equal(
+		gmem_write(f->ring.mem, RING_DEVICE + 2, &le, sizeof(le)), 0);
+}
+
+/* Indices wrap around between the last interrupt and the next. */
+static void test_clone_goes_on_where_indices_wrap(void **state)
+{
+	struct fixture *f = *state;
+	const struct drive_config config = config_of(f);
+	struct state_file file;
+	struct clone clone;
+
+	start(f, ALL);
+	stand_at(f, UINT16_MAX - 1);
+	ring_set_used_event(&f->ring, UINT16_MAX); /* the second */
+	post_write(&f->ring, 0, 1);
+	slot_kick(&f->slot, 0);
+	assert_int_equal(slot_edges(&f->slot), 0);
+	post_write(&f->ring, 1, 1);
+	post_write(&f->ring, 2, 1);
+	slot_save(&f->slot, &file);
+	assert_int_equal(clone_load(f, &clone, &config, &file, NULL), 0);
+	slot_kick(&clone.slot, 0);
+	assert_int_equal(slot_edges(&clone.slot), 1);
+	for (uint16_t i = 0; i < 3; i++)
+		assert_true(came_back(&clone.ring, i));
+	clone_destroy(&clone);
+	state_file_release(&file);
+}
+
 static void test_original_goes_on(void **state)
 {
 	struct fixture *f = *state;
@@ -269,6 +310,32 @@ static void test_save_twice_gives_the_same(void **state)
 	assert_memory_equal(one.bytes, two.bytes, one.len);
 	state_file_release(&one);
 	state_file_release(&two);
+}
+
+static bool rings_dirty(const struct fixture *f)
+{
+	return gmem_page_dirty(f->ring.mem, RING_DESC) &&
+	       gmem_page_dirty(f->ring.mem, RING_DRIVER) &&
+	       gmem_page_dirty(f->ring.mem, RING_DEVICE);
+}
+
+/* Others may write to them through pointers of their own. */
+static void test_rings_are_changed_at_every_save(void **state)
+{
+	uint64_t bits[RING_MEMORY / PAGE_SIZE_4K / 64 + 1];
+	struct fixture *f = *state;
+	struct state_file file;
+
+	start(f, ALL);
+	assert_int_equal(gmem_track_dirty(f->ring.mem), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_false(rings_dirty(f));
+		slot_save(&f->slot, &file);
+		state_file_release(&file);
+		assert_true(rings_dirty(f));
+		memset(bits, 0, sizeof(bits));
+		gmem_take_dirty(f->ring.mem, bits);
+	}
 }
 
 static uint32_t read_register(struct slot *slot, uint64_t off)
@@ -329,6 +396,47 @@ static void test_driver_in_the_middle_of_its_setup_goes_on(void **state)
 	}
 }
 
+static void test_selected_queue_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	const struct drive_config config = config_of(f);
+	struct state_file file;
+	struct clone clone;
+
+	create(f, &f->slot, &config, f->ring.mem);
+	write_register(&f->slot, 0x30, 1);
+	slot_save(&f->slot, &file);
+	assert_int_equal(clone_load(f, &clone, &config, &file, NULL), 0);
+	assert_int_equal(read_register(&clone.slot, 0x34), 0); /* none */
+	write_register(&clone.slot, 0x30, 0);
+	assert_int_equal(read_register(&clone.slot, 0x34), QUEUE_SIZE_MAX);
+	clone_destroy(&clone);
+	state_file_release(&file);
+}
+
+/* A queue that was not in use begins at its beginning, whatever a file says. */
+static void test_positions_of_an_unused_queue_are_not_believed(void **state)
+{
+	struct fixture *f = *state;
+	const struct drive_config config = config_of(f);
+	struct ring *rings[1];
+	struct state_file file, bad;
+	struct clone clone;
+
+	create(f, &f->slot, &config, f->ring.mem);
+	slot_save(&f->slot, &file);
+	assert_true(file_damage(&file, OFF_NEXT_AVAIL, 9, &bad));
+	assert_int_equal(clone_load(f, &clone, &config, &bad, NULL), 0);
+	rings[0] = &clone.ring;
+	slot_activate(&clone.slot, rings, ALL);
+	post_write(&clone.ring, 0, 1);
+	slot_kick(&clone.slot, 0);
+	assert_true(came_back(&clone.ring, 0));
+	clone_destroy(&clone);
+	state_file_release(&bad);
+	state_file_release(&file);
+}
+
 static void test_device_that_needs_reset_still_does(void **state)
 {
 	struct fixture *f = *state;
@@ -351,6 +459,7 @@ static void test_device_that_needs_reset_still_does(void **state)
 	state_file_release(&file);
 }
 
+/* The driver has seen a change already: the next has another number. */
 static void test_other_capacity_is_told_to_the_driver(void **state)
 {
 	struct fixture *f = *state;
@@ -359,13 +468,32 @@ static void test_other_capacity_is_told_to_the_driver(void **state)
 	struct clone clone;
 
 	start(f, ALL);
+	f->slot.dev->config_generation = 7;
 	slot_save(&f->slot, &file);
 	assert_int_equal(ftruncate(f->disk, 2 * SECTORS * 512), 0);
 	assert_int_equal(clone_load(f, &clone, &config, &file, NULL), 0);
 	assert_int_equal(read_register(&clone.slot, 0x100), 2 * SECTORS);
-	assert_int_equal(read_register(&clone.slot, 0xfc), 1);
+	assert_int_equal(read_register(&clone.slot, 0xfc), 8);
 	assert_int_equal(read_register(&clone.slot, 0x60), 2);
 	assert_int_equal(slot_edges(&clone.slot), 1);
+	clone_destroy(&clone);
+	state_file_release(&file);
+}
+
+static void test_other_capacity_before_the_driver_is_up_is_silent(void **state)
+{
+	struct fixture *f = *state;
+	const struct drive_config config = config_of(f);
+	struct state_file file;
+	struct clone clone;
+
+	create(f, &f->slot, &config, f->ring.mem);
+	slot_save(&f->slot, &file);
+	assert_int_equal(ftruncate(f->disk, 2 * SECTORS * 512), 0);
+	assert_int_equal(clone_load(f, &clone, &config, &file, NULL), 0);
+	assert_int_equal(read_register(&clone.slot, 0x100), 2 * SECTORS);
+	assert_int_equal(read_register(&clone.slot, 0x60), 0);
+	assert_int_equal(slot_edges(&clone.slot), 0);
 	clone_destroy(&clone);
 	state_file_release(&file);
 }
@@ -425,6 +553,8 @@ static void test_refusals_have_a_sentence(void **state)
 		{OFF_QUEUE + 27, 0, "EVENT_IDX is not what was negotiated"},
 		{OFF_NEXT_AVAIL, 9, "queue 0: it stands at 9 and 1, which"},
 		{OFF_NEXT_AVAIL, 200, "queue 0: it stands at 200 and 1, which"},
+		{OFF_NEXT_AVAIL + 2, 0, "queue 0: it stands at 1 and 0, which"},
+		{OFF_NEXT_AVAIL + 2, 2, "queue 0: it stands at 1 and 2, which"},
 		{OFF_NEXT_AVAIL + 2, 99,
 		 "queue 0: it stands at 1 and 99, which"},
 	};
@@ -518,11 +648,16 @@ int main(void)
 		CASE(test_clone_goes_on_without_event_idx),
 		CASE(test_clone_goes_on_with_event_idx),
 		CASE(test_clone_remembers_what_was_signalled),
+		CASE(test_clone_goes_on_where_indices_wrap),
 		CASE(test_original_goes_on),
+		CASE(test_rings_are_changed_at_every_save),
 		CASE(test_save_twice_gives_the_same),
 		CASE(test_driver_in_the_middle_of_its_setup_goes_on),
+		CASE(test_selected_queue_is_kept),
+		CASE(test_positions_of_an_unused_queue_are_not_believed),
 		CASE(test_device_that_needs_reset_still_does),
 		CASE(test_other_capacity_is_told_to_the_driver),
+		CASE(test_other_capacity_before_the_driver_is_up_is_silent),
 		CASE(test_limiter_state_is_kept),
 		CASE(test_refusals_have_a_sentence),
 		CASE(test_file_without_the_device_is_refused),

@@ -258,6 +258,19 @@ static void test_tokens_and_debts_move_to_another_clock(void **state)
 	}
 }
 
+/* What has flowed of a token that is not whole yet is not lost. */
+static void test_part_of_a_token_moves(void **state)
+{
+	struct rate_limiter limiter = bytes_only(1, 0, 1000);
+	struct rate_limiter moved = {0};
+
+	(void)state;
+	ratelimit_charge(&limiter, 1, 1, START);
+	assert_int_equal(move(&moved, &limiter, START + 600 * MS, SECOND), 0);
+	assert_false(ratelimit_ready(&moved, SECOND + 399 * MS));
+	assert_true(ratelimit_ready(&moved, SECOND + 400 * MS));
+}
+
 static void test_burst_and_absence_of_limits_move(void **state)
 {
 	struct rate_limiter limiter = bytes_only(1000, 50, 1000);
@@ -315,6 +328,7 @@ int main(void)
 		cmocka_unit_test(test_extreme_figures_do_not_overflow),
 		cmocka_unit_test(test_a_clock_that_stands_gives_nothing),
 		cmocka_unit_test(test_tokens_and_debts_move_to_another_clock),
+		cmocka_unit_test(test_part_of_a_token_moves),
 		cmocka_unit_test(test_burst_and_absence_of_limits_move),
 		cmocka_unit_test(test_impossible_limiters_are_refused),
 	};

@@ -583,6 +583,21 @@ static void test_broken_event_queue_needs_reset(void **state)
 	state_file_release(&file);
 }
 
+/* A driver that posts such buffers faster than they are given back must not
+ * keep the loop: a ring full of them is enough. */
+static void test_useless_event_buffers_need_reset(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+
+	start(f, ALL, 0);
+	for (uint16_t i = 0; i < RING_SIZE; i++)
+		post_event(&f->guest, i, 2);
+	slot_save(&f->guest.slot, &file);
+	state_file_release(&file);
+	assert_int_equal(f->guest.slot.dev->status, 15 | 64);
+}
+
 static void test_other_cid_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -597,6 +612,24 @@ static void test_other_cid_is_refused(void **state)
 	assert_string_equal(err.text, "Device 0 (vsock): guest_cid must be the "
 				      "same as in the snapshot");
 	clone_destroy(f, &clone);
+	state_file_release(&file);
+}
+
+static void test_port_of_guests_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct error err = {0};
+	struct state_file file, bad;
+	struct guest clone;
+
+	start(f, ALL, EVENTS);
+	slot_save(&f->guest.slot, &file);
+	/* the highest byte, before reset_owed and the CRC */
+	assert_true(file_damage(&file, file.len - 6, 0x80, &bad));
+	assert_int_equal(clone_load(f, &clone, &bad, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "is not a port that hosts connect"));
+	clone_destroy(f, &clone);
+	state_file_release(&bad);
 	state_file_release(&file);
 }
 
@@ -661,7 +694,9 @@ int main(void)
 		CASE(test_snapshots_in_a_row),
 		CASE(test_guest_reset_ends_the_waiting),
 		CASE(test_broken_event_queue_needs_reset),
+		CASE(test_useless_event_buffers_need_reset),
 		CASE(test_other_cid_is_refused),
+		CASE(test_port_of_guests_is_refused),
 		CASE(test_damaged_bytes_do_no_harm),
 	};
 #undef CASE
