@@ -291,6 +291,7 @@ struct load {
 	struct vmm *vmm;
 	const struct snapshot_load_config *config;
 	struct state_file file;
+	uint64_t identity; /* of the state file */
 	struct phases phases;
 };
 
@@ -304,6 +305,7 @@ static int read_state(struct load *load, struct error *err)
 		return error_set_os(err, errno,
 				    "Failed to get snapshot state from file: "
 				    "Failed to open snapshot file:");
+	load->identity = pair_identity(fd, "");
 	ret = state_file_read(&load->file, fd, err);
 	if (ret)
 		error_prefix(err,
@@ -499,6 +501,20 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 	return ret;
 }
 
+/* The memory is locked now, but if another snapshot took this one's place after
+ * its state was read, it may be the other's. */
+static int check_identity(const struct load *load, struct error *err)
+{
+	uint64_t now = pair_identity(AT_FDCWD, load->config->snapshot_path);
+
+	if (!now || now == load->identity)
+		return 0;
+	return error_set(err, ESTALE,
+			 "Another snapshot took the place of %s while it was "
+			 "being loaded",
+			 load->config->snapshot_path);
+}
+
 static int restore_machine(struct load *load, struct error *err)
 {
 	struct vmm *vmm = load->vmm;
@@ -534,6 +550,8 @@ static int restore_machine(struct load *load, struct error *err)
 	PHASE_END(&load->phases, load_vm);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
+	if (!ret)
+		ret = check_identity(load, err);
 	if (!ret && records_until_accept(load))
 		vmm_record_until_accept(vmm);
 	return ret;
