@@ -160,9 +160,17 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 
 char *new_file_place(const char *path)
 {
+	const size_t len = new_file_directory_len(path);
 	char *place = realpath(path, NULL);
+	AUTO_FREE char *name = NULL, *directory = NULL;
 
-	return place || errno != ENOENT ? place : strdup(path);
+	if (place || errno != ENOENT)
+		return place;
+	name = len ? strndup(path, len) : strdup(".");
+	directory = name ? realpath(name, NULL) : NULL;
+	if (!directory || asprintf(&place, "%s/%s", directory, path + len) < 0)
+		return NULL;
+	return place;
 }
 
 int new_file_open(struct new_file *file, const char *path, const char *what,
