@@ -386,7 +386,7 @@ static int make_room(struct image *image)
 
 	if (!image->is_own_base)
 		need += bytes_in(image, image->others);
-	if (fstatvfs(image->fd, &fs) || fs.f_bavail > need / fs.f_frsize)
+	if (fstatvfs(image->fd, &fs) || fs.f_bavail * fs.f_frsize > need)
 		return 0;
 	ret = for_each_run(image, image->ours, allocate);
 	if (!ret && !image->is_own_base)

@@ -614,6 +614,22 @@ static void test_diff_without_marks_takes_what_may_differ(void **state)
 	assert_letters(f->full, "aabbcyddeeff");
 }
 
+/* A memfd is shared, and whoever has it may do that. */
+static void test_full_of_a_memfd_that_was_made_longer(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	make(&f->mem, GMEM_MEMFD, NULL);
+	put(f->mem, 1535, 'f');
+	fd = gmem_region(f->mem, 0)->fd;
+	assert_int_equal(ftruncate(fd, SIZE + MIB(256)), 0);
+	assert_int_equal(fallocate(fd, 0, SIZE, MIB(256)), 0);
+	save_ok(f, MEMORY_FULL, f->full, NULL);
+	assert_int_equal(pages_on_disk(f->full), 1);
+	assert_letters(f->full, "a0ff");
+}
+
 static void test_diff_that_fails_can_be_done_again(void **state)
 {
 	const struct rlimit small = {PAGE(3), RLIM_INFINITY};
@@ -674,6 +690,7 @@ int main(void)
 		test(test_diff_in_a_new_file_has_the_dirty_pages_only),
 		test(test_diff_of_pages_given_back_is_zeros),
 		test(test_diff_without_marks_takes_what_may_differ),
+		test(test_full_of_a_memfd_that_was_made_longer),
 		test(test_diff_that_fails_can_be_done_again),
 		test(test_sync_reaches_the_disk),
 	};
