@@ -614,6 +614,29 @@ static void test_diff_without_marks_takes_what_may_differ(void **state)
 	assert_letters(f->full, "aabbcyddeeff");
 }
 
+/* What a prefetch has copied is a mapping apart, with pages that nobody wrote. */
+static void test_clone_with_copied_chunks_is_complete(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t dirty[WORDS] = {0};
+
+	make_base(f);
+	make(&f->mem, GMEM_FILE, f->full);
+	assert_int_equal(gmem_copy_file(f->mem, MIB(2), MIB(2)), 0);
+	assert_int_equal(gmem_copy_file(f->mem, HIGH, MIB(2)), 0);
+	put(f->mem, 0, 'x');
+	put(f->mem, 1535, 'y');
+	mark(dirty, 0);
+	mark(dirty, 1535);
+	save_ok(f, MEMORY_FULL, f->other, NULL);
+	assert_same_as_guest(f, f->other);
+	save_ok(f, MEMORY_DIFF, f->full, dirty);
+	assert_same_as_guest(f, f->full);
+	assert_int_equal(unlink(f->other), 0);
+	save_ok(f, MEMORY_DIFF, f->other, dirty);
+	assert_int_equal(pages_on_disk(f->other), 2);
+}
+
 /* A memfd is shared, and whoever has it may do that. */
 static void test_full_of_a_memfd_that_was_made_longer(void **state)
 {
@@ -690,6 +713,7 @@ int main(void)
 		test(test_diff_in_a_new_file_has_the_dirty_pages_only),
 		test(test_diff_of_pages_given_back_is_zeros),
 		test(test_diff_without_marks_takes_what_may_differ),
+		test(test_clone_with_copied_chunks_is_complete),
 		test(test_full_of_a_memfd_that_was_made_longer),
 		test(test_diff_that_fails_can_be_done_again),
 		test(test_sync_reaches_the_disk),
