@@ -220,8 +220,8 @@ static int sync_directory(const char *path)
  */
 static bool exchange(const struct new_file *file)
 {
-	AUTO_CLOSE int old =
-		open(file->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	AUTO_CLOSE int old = open(file->path, O_RDONLY | O_CLOEXEC |
+						      O_NOFOLLOW | O_NONBLOCK);
 
 	if (old < 0 || !lock(old, F_RDLCK) ||
 	    renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
@@ -243,6 +243,25 @@ static int take_place(struct new_file *file)
 const char *new_file_name(const struct new_file *file)
 {
 	return file->temporary + new_file_directory_len(file->temporary);
+}
+
+int new_file_write(struct new_file *file, const void *bytes, size_t len,
+		   struct error *err)
+{
+	const uint8_t *from = bytes;
+
+	while (len) {
+		ssize_t n = write(file->fd, from, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return new_file_error(file->what, "write",
+					      n < 0 ? errno : EIO, err);
+		from += n;
+		len -= (size_t)n;
+	}
+	return 0;
 }
 
 int new_file_sync(struct new_file *file, struct error *err)

@@ -123,17 +123,9 @@ static int write_file(const struct state_writer *writer, const char *path,
 {
 	struct new_file file;
 	int ret = new_file_open(&file, path, WHAT, err);
-	size_t done = 0;
 
-	while (!ret && done < writer->len) {
-		ssize_t n = write(file.fd, writer->bytes + done,
-				  writer->len - done);
-
-		if (n >= 0)
-			done += (size_t)n;
-		else if (errno != EINTR)
-			ret = new_file_error(WHAT, "write", errno, err);
-	}
+	if (!ret)
+		ret = new_file_write(&file, writer->bytes, writer->len, err);
 	if (!ret)
 		ret = new_file_commit(&file, false, err);
 	new_file_release(&file);

@@ -105,30 +105,14 @@ static int save_state(struct creation *creation, struct error *err)
 	return ret;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 static int write_state_file(struct creation *creation, struct error *err)
 {
 	struct new_file *file = &creation->state_file;
-	int ret = write_all(file->fd, creation->writer.bytes,
-			    creation->writer.len);
+	int ret = new_file_write(file, creation->writer.bytes,
+				 creation->writer.len, err);
 
-	if (ret)
-		return new_file_error(STATE_WHAT, "write", -ret, err);
-	ret = creation->config->sync ? new_file_sync(file, err) : 0;
+	if (!ret && creation->config->sync)
+		ret = new_file_sync(file, err);
 	PHASE_END(&creation->phases, create_state_file);
 	return ret;
 }
