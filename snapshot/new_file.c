@@ -158,18 +158,29 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 			 what, path);
 }
 
-char *new_file_place(const char *path)
+/* The directory's part of @path with its links followed; malloc, or NULL. */
+static char *resolve_directory(const char *path)
 {
 	const size_t len = new_file_directory_len(path);
+	char *directory = len ? strndup(path, len) : strdup(".");
+	char *place = directory ? realpath(directory, NULL) : NULL;
+
+	free(directory);
+	return place;
+}
+
+char *new_file_place(const char *path)
+{
+	const char *name = path + new_file_directory_len(path);
 	char *place = realpath(path, NULL);
-	AUTO_FREE char *name = NULL, *directory = NULL;
+	char *directory;
 
 	if (place || errno != ENOENT)
 		return place;
-	name = len ? strndup(path, len) : strdup(".");
-	directory = name ? realpath(name, NULL) : NULL;
-	if (!directory || asprintf(&place, "%s/%s", directory, path + len) < 0)
-		return NULL;
+	directory = resolve_directory(path);
+	if (directory && asprintf(&place, "%s/%s", directory, name) < 0)
+		place = NULL;
+	free(directory);
 	return place;
 }
 
