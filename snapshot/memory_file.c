@@ -386,7 +386,7 @@ static int make_room(struct image *image)
 
 	if (!image->is_own_base)
 		need += bytes_in(image, image->others);
-	if (fstatvfs(image->fd, &fs) || fs.f_bavail > need / fs.f_frsize)
+	if (fstatvfs(image->fd, &fs) || fs.f_bavail * fs.f_frsize > need)
 		return 0;
 	ret = for_each_run(image, image->ours, allocate);
 	if (!ret && !image->is_own_base)
@@ -503,14 +503,12 @@ int memory_file_open(struct memory_file **ret_file, struct gmem *mem,
 int memory_file_pair(const struct memory_file *file, struct snapshot_pair *pair,
 		     struct error *err)
 {
-	struct stat st;
-
 	*pair = (struct snapshot_pair){.id = file->request.id};
 	if (file->merges)
 		return 0;
-	if (fstat(file->image.fd, &st))
+	pair->identity = pair_identity(file->image.fd, "");
+	if (!pair->identity)
 		return new_file_error(WHAT, "open", errno, err);
-	pair->inode = st.st_ino;
 	strcpy(pair->name, new_file_name(&file->new));
 	return 0;
 }

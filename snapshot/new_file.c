@@ -34,9 +34,9 @@ static char *temporary_name(const char *path, unsigned slot)
 }
 
 /* The mark of somebody who lives. */
-static bool lock(int fd)
+static bool lock(int fd, short type)
 {
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
 
 	return !fcntl(fd, F_OFD_SETLK, &lock);
 }
@@ -51,7 +51,7 @@ static int open_locked(const char *name)
 
 	if (fd < 0)
 		return -errno;
-	if (!lock(fd) && (errno == EAGAIN || errno == EACCES))
+	if (!lock(fd, F_WRLCK) && (errno == EAGAIN || errno == EACCES))
 		return -EEXIST;
 	if (fstat(fd, &st))
 		return -errno;
@@ -77,12 +77,22 @@ static int take_slot(struct new_file *file)
 	return 0;
 }
 
+static bool is_called(int fd, const char *name)
+{
+	struct stat open, named;
+
+	return !fstat(fd, &open) && !lstat(name, &named) &&
+	       open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+/* By the time of the lock the name may be another file's, of somebody who
+ * lives; from then on it cannot become that. */
 static void remove_if_left(const char *name)
 {
 	AUTO_CLOSE int fd =
 		open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd >= 0 && lock(fd))
+	if (fd >= 0 && lock(fd, F_WRLCK) && is_called(fd, name))
 		unlink(name);
 }
 
@@ -148,11 +158,30 @@ static int look_at_old(const char *path, const char *what, struct stat *ret_st,
 			 what, path);
 }
 
+/* The directory's part of @path with its links followed; malloc, or NULL. */
+static char *resolve_directory(const char *path)
+{
+	const size_t len = new_file_directory_len(path);
+	char *directory = len ? strndup(path, len) : strdup(".");
+	char *place = directory ? realpath(directory, NULL) : NULL;
+
+	free(directory);
+	return place;
+}
+
 char *new_file_place(const char *path)
 {
+	const char *name = path + new_file_directory_len(path);
 	char *place = realpath(path, NULL);
+	char *directory;
 
-	return place || errno != ENOENT ? place : strdup(path);
+	if (place || errno != ENOENT)
+		return place;
+	directory = resolve_directory(path);
+	if (directory && asprintf(&place, "%s/%s", directory, name) < 0)
+		place = NULL;
+	free(directory);
+	return place;
 }
 
 int new_file_open(struct new_file *file, const char *path, const char *what,
@@ -196,13 +225,27 @@ static int sync_directory(const char *path)
  * rename() would do, but where it replaces a file ext4 and btrfs write the new
  * one out first, which takes as long as the disk does. Who wants that has
  * synced it.
+ *
+ * The old file then has the temporary name for a moment. Nobody must take it
+ * for left behind and free the name, which could be a living one's next.
  */
+static bool exchange(const struct new_file *file)
+{
+	AUTO_CLOSE int old = open(file->path, O_RDONLY | O_CLOEXEC |
+						      O_NOFOLLOW | O_NONBLOCK);
+
+	if (old < 0 || !lock(old, F_RDLCK) ||
+	    renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
+		      RENAME_EXCHANGE))
+		return false;
+	if (is_called(old, file->temporary))
+		unlink(file->temporary);
+	return true;
+}
+
 static int take_place(struct new_file *file)
 {
-	if (!renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
-		       RENAME_EXCHANGE))
-		unlink(file->temporary); /* the old one now */
-	else if (rename(file->temporary, file->path))
+	if (!exchange(file) && rename(file->temporary, file->path))
 		return -errno;
 	free(take_ptr(file->temporary));
 	return 0;
@@ -211,6 +254,25 @@ static int take_place(struct new_file *file)
 const char *new_file_name(const struct new_file *file)
 {
 	return file->temporary + new_file_directory_len(file->temporary);
+}
+
+int new_file_write(struct new_file *file, const void *bytes, size_t len,
+		   struct error *err)
+{
+	const uint8_t *from = bytes;
+
+	while (len) {
+		ssize_t n = write(file->fd, from, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return new_file_error(file->what, "write",
+					      n < 0 ? errno : EIO, err);
+		from += n;
+		len -= (size_t)n;
+	}
+	return 0;
 }
 
 int new_file_sync(struct new_file *file, struct error *err)

@@ -50,6 +50,10 @@ size_t new_file_directory_len(const char *path);
 int new_file_error(const char *what, const char *verb, int code,
 		   struct error *err);
 
+/* Appends @len bytes. */
+int new_file_write(struct new_file *file, const void *bytes, size_t len,
+		   struct error *err) must_check;
+
 /* Its bytes to the disk, before somebody counts on them. */
 int new_file_sync(struct new_file *file, struct error *err) must_check;
 

@@ -167,6 +167,8 @@ static int scan_memfd(const struct gmem *mem, uint64_t *own)
 
 		if (hole < 0)
 			return -errno;
+		/* Who shares it may have made it longer. */
+		hole = MIN(hole, end);
 		add_range(own, (uint64_t)off / PAGE_SIZE_4K,
 			  ALIGN_UP((uint64_t)hole, PAGE_SIZE_4K) /
 				  PAGE_SIZE_4K);

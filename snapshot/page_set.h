@@ -35,8 +35,7 @@ bool page_set_next(const uint64_t *set, uint64_t pages, uint64_t *first,
  *         be NULL.
  * Only the pages in @only matter, if that is not NULL; others may be in the
  * sets or not. Where /proc is not mounted and there is no better way, all pages
- * are
- * @own. 0 or -errno.
+ * are @own. 0 or -errno.
  */
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared) must_check;

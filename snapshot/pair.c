@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/pair.h"
 
+#include "vmm/gmem.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,7 +43,7 @@ void pair_save(struct state_writer *writer, const struct snapshot_pair *pair)
 {
 	state_begin(writer, TAG, VERSION, 0);
 	state_put(writer, pair->id.bytes, sizeof(pair->id.bytes));
-	state_put_u64(writer, pair->inode);
+	state_put_u64(writer, pair->identity);
 	state_put_string(writer, pair->name);
 	state_end(writer);
 }
@@ -69,7 +71,7 @@ int pair_load(const struct state_file *state, struct snapshot_pair *pair,
 	if (ret)
 		return ret;
 	state_get(&reader, pair->id.bytes, sizeof(pair->id.bytes));
-	pair->inode = state_get_u64(&reader);
+	pair->identity = state_get_u64(&reader);
 	name = state_get_string(&reader);
 	ret = state_reader_end(&reader, err);
 	if (ret)
@@ -129,22 +131,51 @@ int pair_get_mark(int fd, uint64_t size, struct pair_id *ret_id)
 
 /* ----------------------------------------------------------------- loading */
 
-/* The new memory file, if a monitor was killed before it got its name. */
-static int open_unnamed(const struct snapshot_pair *pair, const char *path)
+/* Inode numbers are soon used again, ext4 does so at every second snapshot that
+ * takes another's place. */
+uint64_t pair_identity(int fd, const char *path)
 {
-	AUTO_FREE char *place = new_file_place(path);
-	AUTO_FREE char *name = NULL;
-	AUTO_CLOSE int fd = -1;
-	struct stat st;
+	struct statx stx;
+
+	if (statx(fd, path, AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &stx))
+		return 0;
+	return stx.stx_ino ^
+	       ((uint64_t)stx.stx_btime.tv_sec * UINT64_C(1000000000) +
+		stx.stx_btime.tv_nsec);
+}
+
+/* Where the new memory file is as long as it has no name; malloc, or NULL. */
+static char *unnamed_path(const struct snapshot_pair *pair, const char *place)
+{
+	char *name;
 
 	if (!pair->name[0] || !place ||
 	    asprintf(&name, "%.*s%s", (int)new_file_directory_len(place), place,
 		     pair->name) < 0)
+		return NULL;
+	return name;
+}
+
+static int open_unnamed(const struct snapshot_pair *pair, const char *name)
+{
+	AUTO_CLOSE int fd = -1;
+
+	if (!name)
 		return -1;
 	fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) || st.st_ino != pair->inode)
-		return -1;
-	return take_fd(&fd);
+	return fd >= 0 && pair_identity(fd, "") == pair->identity ? take_fd(&fd)
+								  : -1;
+}
+
+/* Who should have done it is dead, or we would not have got the lock; with it,
+ * nobody else takes the file for left behind. If it had no name, a diff of this
+ * microVM would be merged into the old memory. In a directory that is only to
+ * be read it stays as it is. */
+static void give_name(const struct snapshot_pair *pair, const char *name,
+		      const char *place)
+{
+	if (pair_identity(AT_FDCWD, name) == pair->identity)
+		(void)rename(name, place);
 }
 
 static int check_mark(const struct snapshot_pair *pair, int fd, uint64_t size,
@@ -163,19 +194,30 @@ static int check_mark(const struct snapshot_pair *pair, int fd, uint64_t size,
 int pair_open_memory(const struct state_file *state, const char *path,
 		     uint64_t size, int *ret_fd, struct error *err)
 {
+	AUTO_FREE char *place = new_file_place(path);
+	AUTO_FREE char *name = NULL;
 	AUTO_CLOSE int fd = -1;
 	struct snapshot_pair pair;
+	bool unnamed;
 	int ret = pair_load(state, &pair, err);
 
 	if (ret)
 		return ret;
-	fd = open_unnamed(&pair, path);
-	if (fd < 0)
+	name = unnamed_path(&pair, place);
+	fd = open_unnamed(&pair, name);
+	unnamed = fd >= 0;
+	if (!unnamed)
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return error_set_os(err, errno, "Failed to load guest memory:");
-	ret = check_mark(&pair, fd, size, err);
+	/* Before the mark is looked for: nobody begins to merge any more. */
+	ret = gmem_lock_file(fd, err);
 	if (!ret)
-		*ret_fd = take_fd(&fd);
-	return ret;
+		ret = check_mark(&pair, fd, size, err);
+	if (ret)
+		return ret;
+	if (unnamed)
+		give_name(&pair, name, place);
+	*ret_fd = take_fd(&fd);
+	return 0;
 }

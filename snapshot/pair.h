@@ -7,7 +7,8 @@
  * place: with it the new memory is found, before that the old one.
  *
  * - A new memory file is complete before, and gets its name after. The state
- *   file says which temporary name it has until then, and its inode.
+ *   file says which temporary name it has until then, and which file that is.
+ *   Whoever loads it gives it its name if a monitor was killed in between.
  * - A diff that is merged into a memory file puts a mark behind the memory's
  *   last byte first: the id of the snapshot that will be. Only the state file
  *   with that id goes with it. The mark goes when the state file is in place.
@@ -30,7 +31,7 @@ struct pair_id {
 
 struct snapshot_pair {
 	struct pair_id id;
-	uint64_t inode;		      /* of the file of that name */
+	uint64_t identity;	      /* of the file of that name */
 	char name[NEW_FILE_NAME_MAX]; /* of the new memory file; "": none */
 };
 
@@ -45,8 +46,12 @@ void pair_save(struct state_writer *writer, const struct snapshot_pair *pair);
 int pair_load(const struct state_file *state, struct snapshot_pair *pair,
 	      struct error *err) must_check;
 
+/* The file that @path, or with "" @fd, is: a number that goes with it when it
+ * is renamed, and that no later file gets with its inode. 0: there is none. */
+uint64_t pair_identity(int fd, const char *path);
+
 /* The memory file of @state, which is, or shall be, at @path and has @size
- * bytes of memory. -errno with a sentence. */
+ * bytes of memory. It is locked as gmem_create does. -errno with a sentence. */
 int pair_open_memory(const struct state_file *state, const char *path,
 		     uint64_t size, int *ret_fd, struct error *err) must_check;
 

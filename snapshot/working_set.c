@@ -32,30 +32,28 @@ struct working_set {
 
 /* ------------------------------------------------------------------- saving */
 
-/* The next range of @set, as page_set_next, of pages first seen in @look. */
+static bool is_of_look(const struct working_set_pages *pages,
+		       const uint64_t *set, uint64_t page, unsigned look)
+{
+	return set[page / 64] & BIT(page % 64) &&
+	       (!pages->looks || pages->looks[page] == look);
+}
+
+/* The next range of @set, as page_set_next, of pages first seen in @look. Each
+ * page is looked at once only, however the guest has mixed the looks. */
 static bool next_range(const struct working_set_pages *pages,
 		       const uint64_t *set, uint64_t end, unsigned look,
 		       uint64_t *first, uint64_t *ret_count)
 {
-	const uint8_t *looks = pages->looks;
-	uint64_t n, skip, count;
+	uint64_t page = *first;
 
-	while (page_set_next(set, end, first, &n)) {
-		if (!looks) {
-			*ret_count = n;
-			return true;
-		}
-		for (skip = 0; skip < n && looks[*first + skip] != look;)
-			skip++;
-		for (count = 0;
-		     skip + count < n && looks[*first + skip + count] == look;)
-			count++;
-		*first += skip;
-		*ret_count = count;
-		if (count)
-			return true;
-	}
-	return false;
+	while (page < end && !is_of_look(pages, set, page, look))
+		page += set[page / 64] ? 1 : 64 - page % 64;
+	*first = page;
+	while (page < end && is_of_look(pages, set, page, look))
+		page++;
+	*ret_count = page - *first;
+	return *ret_count > 0;
 }
 
 /* Writes the ranges look by look, or (NULL) only counts them. */
@@ -125,17 +123,9 @@ static int write_file(const struct state_writer *writer, const char *path,
 {
 	struct new_file file;
 	int ret = new_file_open(&file, path, WHAT, err);
-	size_t done = 0;
 
-	while (!ret && done < writer->len) {
-		ssize_t n = write(file.fd, writer->bytes + done,
-				  writer->len - done);
-
-		if (n >= 0)
-			done += (size_t)n;
-		else if (errno != EINTR)
-			ret = new_file_error(WHAT, "write", errno, err);
-	}
+	if (!ret)
+		ret = new_file_write(&file, writer->bytes, writer->len, err);
 	if (!ret)
 		ret = new_file_commit(&file, false, err);
 	new_file_release(&file);

@@ -129,8 +129,8 @@ static int make_memfd(uint64_t size, enum gmem_pages pages)
 	return take_fd(&fd);
 }
 
-/* Who writes into a memory file takes an exclusive lock (memory_file.c). */
-static int lock_shared(int fd, struct error *err)
+/* Who writes into a memory file takes an exclusive lock (in_place.c). */
+int gmem_lock_file(int fd, struct error *err)
 {
 	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
 
@@ -157,7 +157,7 @@ static int check_file(int fd, uint64_t size, struct error *err)
 				 "memory file is %jd bytes, the snapshot needs "
 				 "%" PRIu64,
 				 (intmax_t)st.st_size, size);
-	return lock_shared(fd, err);
+	return gmem_lock_file(fd, err);
 }
 
 /* Copies what of the region the file has, hole by hole. */

@@ -82,6 +82,10 @@ struct gmem;
 int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 		struct error *err) must_check;
 
+/* Takes that lock on the memory file @fd ahead of gmem_create. -EBUSY with a
+ * sentence. */
+int gmem_lock_file(int fd, struct error *err) must_check;
+
 /* Unmaps everything; accepts NULL. No vCPU may run and no loan be open. */
 void gmem_destroy(struct gmem *mem);
 

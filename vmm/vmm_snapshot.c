@@ -105,30 +105,14 @@ static int save_state(struct creation *creation, struct error *err)
 	return ret;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 static int write_state_file(struct creation *creation, struct error *err)
 {
 	struct new_file *file = &creation->state_file;
-	int ret = write_all(file->fd, creation->writer.bytes,
-			    creation->writer.len);
+	int ret = new_file_write(file, creation->writer.bytes,
+				 creation->writer.len, err);
 
-	if (ret)
-		return new_file_error(STATE_WHAT, "write", -ret, err);
-	ret = creation->config->sync ? new_file_sync(file, err) : 0;
+	if (!ret && creation->config->sync)
+		ret = new_file_sync(file, err);
 	PHASE_END(&creation->phases, create_state_file);
 	return ret;
 }
@@ -291,6 +275,7 @@ struct load {
 	struct vmm *vmm;
 	const struct snapshot_load_config *config;
 	struct state_file file;
+	uint64_t identity; /* of the state file */
 	struct phases phases;
 };
 
@@ -304,6 +289,7 @@ static int read_state(struct load *load, struct error *err)
 		return error_set_os(err, errno,
 				    "Failed to get snapshot state from file: "
 				    "Failed to open snapshot file:");
+	load->identity = pair_identity(fd, "");
 	ret = state_file_read(&load->file, fd, err);
 	if (ret)
 		error_prefix(err,
@@ -499,6 +485,20 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 	return ret;
 }
 
+/* The memory is locked now, but if another snapshot took this one's place after
+ * its state was read, it may be the other's. */
+static int check_identity(const struct load *load, struct error *err)
+{
+	uint64_t now = pair_identity(AT_FDCWD, load->config->snapshot_path);
+
+	if (!now || now == load->identity)
+		return 0;
+	return error_set(err, ESTALE,
+			 "Another snapshot took the place of %s while it was "
+			 "being loaded",
+			 load->config->snapshot_path);
+}
+
 static int restore_machine(struct load *load, struct error *err)
 {
 	struct vmm *vmm = load->vmm;
@@ -534,6 +534,8 @@ static int restore_machine(struct load *load, struct error *err)
 	PHASE_END(&load->phases, load_vm);
 	if (!ret)
 		ret = machine_restore(vmm->machine, &request, &snapshot, err);
+	if (!ret)
+		ret = check_identity(load, err);
 	if (!ret && records_until_accept(load))
 		vmm_record_until_accept(vmm);
 	return ret;

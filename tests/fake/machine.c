@@ -43,6 +43,9 @@ int machine_restore(struct machine *machine,
 	if (fake_machine.fail_restore)
 		return error_set(err, fake_machine.fail_restore,
 				 "cannot restore");
+	if (fake_machine.moved[0] &&
+	    rename(fake_machine.moved[0], fake_machine.moved[1]))
+		return error_set_os(err, errno, "cannot rename:");
 	fake_machine.config = *request->config;
 	fake_machine.restored++;
 	return 0;

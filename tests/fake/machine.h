@@ -16,6 +16,7 @@ struct fake_machine {
 	size_t device_count;
 	struct machine_config config;
 	struct machine_events events;
+	const char *moved[2]; /* a restore renames the first to the second */
 };
 
 /* One per test program; tests zero it. */

@@ -94,6 +94,9 @@ def places_that_are_no_good(t):
         refused("`snapshot_path` and `mem_file_path` are the same file",
                 "both in one, " + kind, mem_file_path=snapshot.state,
                 snapshot_type=kind)
+    refused("`snapshot_path` and `mem_file_path` are the same file",
+            "both in one that is not there yet", snapshot_path=t.path("one"),
+            mem_file_path=os.path.join(t.dir, ".", "one"))
     refused("Cannot perform open on the snapshot backing file: ",
             "state into a FIFO", snapshot_path=fifo)
     refused("Cannot perform open on the snapshot backing file: Is a directory",

@@ -9,7 +9,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import GUESTS, Gone, Monitor
-from snapshots import Snapshot, pause, turning, turns, whole
+from snapshots import PAGE, Snapshot, pause, turning, turns, whole
+from statefile import State, skip_string
 from tap import Skip, main, test
 
 HALF = "was merged into the memory file and not completed"
@@ -125,6 +126,40 @@ def full_onto_the_last(t):
 @test
 def diff_into_the_last(t):
     report(t, kill_everywhere(t, snapshot_type="Diff", sync=False), True)
+
+
+def unname(t, snapshot, old):
+    """As if the monitor had been killed when the state file was in its place
+    and the memory file, in the place of @old, was not yet."""
+    pair = State(snapshot.state).find("PAIR").data
+    name = pair[28:skip_string(pair, 24) - 1].decode()
+    os.rename(snapshot.memory, t.path(name))
+    os.rename(old, snapshot.memory)
+
+
+@test
+def diff_after_a_full_whose_monitor_was_killed(t):
+    snapshot, check = Snapshot(t), Snapshot(t, "check")
+    old = t.path("old")
+    m = turning(t)
+    pause(m)
+    snapshot.create(m)
+    subprocess.run(["cp", "--sparse=always", snapshot.memory, old], check=True)
+    with open(old, "r+b") as memory:  # what is different in the old one
+        memory.seek(-PAGE, os.SEEK_END)
+        memory.write(b"old" * 1000)
+    snapshot.create(m)
+    m.close()
+    unname(t, snapshot, old)
+    m = snapshot.load(t)
+    t.point(whole(m), "the new memory is found")
+    pause(m)
+    check.create(m)
+    snapshot.create(m, snapshot_type="Diff")
+    m.close()
+    t.point(not subprocess.call(["cmp", check.memory, snapshot.memory]),
+            "what is merged into is the new memory")
+    t.point(not leftovers(t), "nothing is left behind", str(leftovers(t)))
 
 
 if __name__ == "__main__":

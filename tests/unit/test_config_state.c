@@ -42,7 +42,7 @@ static void save_all(struct state_writer *writer)
 					 .has_ipv4_address = true};
 	const struct snapshot_meta meta = {
 		.version = words, .id = id, .parent = path};
-	const struct snapshot_pair pair = {.inode = 5,
+	const struct snapshot_pair pair = {.identity = 5,
 					   .name = ".ember-01234567-0"};
 
 	config_state_save_machine(writer, &machine);

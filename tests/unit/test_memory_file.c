@@ -614,6 +614,44 @@ static void test_diff_without_marks_takes_what_may_differ(void **state)
 	assert_letters(f->full, "aabbcyddeeff");
 }
 
+/* What a prefetch has copied is a mapping apart, with pages nobody wrote. */
+static void test_clone_with_copied_chunks_is_complete(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t dirty[WORDS] = {0};
+
+	make_base(f);
+	make(&f->mem, GMEM_FILE, f->full);
+	assert_int_equal(gmem_copy_file(f->mem, MIB(2), MIB(2)), 0);
+	assert_int_equal(gmem_copy_file(f->mem, HIGH, MIB(2)), 0);
+	put(f->mem, 0, 'x');
+	put(f->mem, 1535, 'y');
+	mark(dirty, 0);
+	mark(dirty, 1535);
+	save_ok(f, MEMORY_FULL, f->other, NULL);
+	assert_same_as_guest(f, f->other);
+	save_ok(f, MEMORY_DIFF, f->full, dirty);
+	assert_same_as_guest(f, f->full);
+	assert_int_equal(unlink(f->other), 0);
+	save_ok(f, MEMORY_DIFF, f->other, dirty);
+	assert_int_equal(pages_on_disk(f->other), 2);
+}
+
+/* A memfd is shared, and whoever has it may do that. */
+static void test_full_of_a_memfd_that_was_made_longer(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	make(&f->mem, GMEM_MEMFD, NULL);
+	put(f->mem, 1535, 'f');
+	fd = gmem_region(f->mem, 0)->fd;
+	assert_int_equal(pwrite(fd, "more", 4, SIZE), 4);
+	save_ok(f, MEMORY_FULL, f->full, NULL);
+	assert_int_equal(pages_on_disk(f->full), 1);
+	assert_letters(f->full, "a0ff");
+}
+
 static void test_diff_that_fails_can_be_done_again(void **state)
 {
 	const struct rlimit small = {PAGE(3), RLIM_INFINITY};
@@ -674,6 +712,8 @@ int main(void)
 		test(test_diff_in_a_new_file_has_the_dirty_pages_only),
 		test(test_diff_of_pages_given_back_is_zeros),
 		test(test_diff_without_marks_takes_what_may_differ),
+		test(test_clone_with_copied_chunks_is_complete),
+		test(test_full_of_a_memfd_that_was_made_longer),
 		test(test_diff_that_fails_can_be_done_again),
 		test(test_sync_reaches_the_disk),
 	};

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -72,10 +73,9 @@ static void make_state(struct state_file *file,
 static struct snapshot_pair pair_of(const char *name, const char *path)
 {
 	struct snapshot_pair pair = {.id = {{1, 2, 3}}};
-	struct stat st;
 
-	assert_int_equal(stat(path, &st), 0);
-	pair.inode = st.st_ino;
+	pair.identity = pair_identity(AT_FDCWD, path);
+	assert_true(pair.identity);
 	strcpy(pair.name, name);
 	return pair;
 }
@@ -109,8 +109,83 @@ static void test_open_before_the_file_has_its_name(void **state)
 	write_file(f->left, SIZE, 'n');
 	pair = pair_of(".ember-12345678-0", f->left);
 	assert_int_equal(opened(f, &pair, f->memory), 'n');
+	assert_int_equal(access(f->left, F_OK), -1); /* it has its name now */
+	assert_int_equal(opened(f, NULL, f->memory), 'n');
+	assert_int_equal(rename(f->memory, f->left), 0);
 	snprintf(missing, sizeof(missing), "%s/new", f->dir);
 	assert_int_equal(opened(f, &pair, missing), 'n');
+	assert_int_equal(rename(missing, f->memory), 0);
+}
+
+/* Otherwise its diffs would go into the memory of the snapshot before. */
+static void test_merge_after_the_file_got_its_name_late(void **state)
+{
+	struct fixture *f = *state;
+	struct in_place_request request = {
+		.path = f->memory, .what = "memory", .size = SIZE};
+	struct snapshot_pair pair;
+	struct in_place place;
+	struct state_file file;
+
+	write_file(f->left, SIZE, 'n');
+	pair = pair_of(".ember-12345678-0", f->left);
+	make_state(&file, &pair);
+	assert_int_equal(pair_open_memory(&file, f->memory, SIZE, &request.base,
+					  &f->err),
+			 0);
+	assert_int_equal(in_place_open(&place, &request, &f->err), 0);
+	assert_int_equal(place.own, request.base);
+	in_place_release(&place);
+	close(request.base);
+	state_file_release(&file);
+}
+
+/* Another's snapshot on its way: it may be given up. */
+static void test_open_of_a_file_that_is_being_written(void **state)
+{
+	struct fixture *f = *state;
+	struct snapshot_pair pair;
+	struct new_file file;
+	char path[96];
+
+	assert_int_equal(new_file_open(&file, f->memory, "file", &f->err), 0);
+	snprintf(path, sizeof(path), "%s/%s", f->dir, new_file_name(&file));
+	pair = pair_of(new_file_name(&file), path);
+	assert_int_equal(opened(f, &pair, f->memory), 0);
+	assert_non_null(strstr(f->err.text, "is being written to"));
+	assert_int_equal(access(path, F_OK), 0);
+	new_file_release(&file);
+	assert_int_equal(opened(f, &pair, f->memory), 'm');
+}
+
+/* Until the clock of file systems goes on. */
+static void wait_for_tick(void)
+{
+	struct timespec start, now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &start);
+	do
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	while (now.tv_nsec == start.tv_nsec);
+}
+
+static void test_identity_goes_with_the_file_not_with_its_number(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t first = pair_identity(AT_FDCWD, f->memory);
+	int fd;
+
+	assert_int_equal(rename(f->memory, f->left), 0);
+	fd = open(f->left, O_RDONLY | O_CLOEXEC);
+	assert_true(first == pair_identity(fd, ""));
+	close(fd);
+	assert_true(pair_identity(AT_FDCWD, f->memory) == 0);
+	wait_for_tick();
+	for (int i = 0; i < 10; i++) { /* some get the old number */
+		unlink(f->left);
+		write_file(f->left, SIZE, 'n');
+		assert_false(first == pair_identity(AT_FDCWD, f->left));
+	}
 }
 
 static void test_open_after_the_file_has_its_name(void **state)
@@ -149,14 +224,14 @@ static void test_load_of_names_that_are_none_of_ours(void **state)
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		struct snapshot_pair pair = {.inode = 1}, loaded;
+		struct snapshot_pair pair = {.identity = 1}, loaded;
 		struct state_writer writer;
 		struct state_file file;
 
 		state_writer_init(&writer);
 		state_begin(&writer, STATE_TAG('P', 'A', 'I', 'R'), 1, 0);
 		state_put(&writer, pair.id.bytes, sizeof(pair.id.bytes));
-		state_put_u64(&writer, pair.inode);
+		state_put_u64(&writer, pair.identity);
 		state_put_string(&writer, names[i]);
 		state_end(&writer);
 		assert_int_equal(state_writer_finish(&writer), 0);
@@ -323,6 +398,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_open_before_the_file_has_its_name),
 		TEST(test_open_after_the_file_has_its_name),
+		TEST(test_merge_after_the_file_got_its_name_late),
+		TEST(test_open_of_a_file_that_is_being_written),
+		TEST(test_identity_goes_with_the_file_not_with_its_number),
 		TEST(test_open_of_a_state_without_pair),
 		TEST(test_load_of_names_that_are_none_of_ours),
 		TEST(test_open_of_a_half_merged_file_is_refused),

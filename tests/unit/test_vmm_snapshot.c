@@ -117,6 +117,34 @@ static void test_load_that_fails_is_the_end(void **state)
 	assert_int_equal(vmm_exit_code(f->vmm), EXIT_FAILURE);
 }
 
+/* Its memory may be the other's by now. */
+static void test_load_of_what_is_replaced_meanwhile_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char other[] = "/tmp/ember-vmm-XXXXXX";
+	int fd = mkstemp(other);
+
+	write_state(fd);
+	close(fd);
+	fake_machine.moved[0] = other;
+	fake_machine.moved[1] = f->state;
+	assert_int_equal(load(f, true), -ESTALE);
+	assert_non_null(strstr(f->err.text, "Another snapshot took the place"));
+	assert_int_equal(fake_machine.running, 0);
+}
+
+static void test_load_of_what_is_removed_meanwhile_is_whole(void **state)
+{
+	struct fixture *f = *state;
+	char other[48];
+
+	snprintf(other, sizeof(other), "%s.moved", f->state);
+	fake_machine.moved[0] = f->state;
+	fake_machine.moved[1] = other;
+	assert_int_equal(load(f, true), 0);
+	unlink(other);
+}
+
 static void test_resume_of_a_load_that_fails_is_the_end(void **state)
 {
 	struct fixture *f = *state;
@@ -153,6 +181,8 @@ int main(void)
 		TEST(test_load_makes_the_machine_that_was_saved),
 		TEST(test_load_without_resume_is_paused),
 		TEST(test_load_that_fails_is_the_end),
+		TEST(test_load_of_what_is_replaced_meanwhile_is_refused),
+		TEST(test_load_of_what_is_removed_meanwhile_is_whole),
 		TEST(test_resume_of_a_load_that_fails_is_the_end),
 		TEST(test_load_after_configuration_costs_nothing),
 	};
