@@ -44,7 +44,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
-	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_snapshot.c vmm/vmm_memory.c \
+	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
 	vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
@@ -66,7 +66,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
-	test_cpuid_x86 test_vmm test_vmm_snapshot test_ratelimit test_rx_window test_net test_vsock \
+	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
@@ -121,7 +121,7 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
-$(B)/tests/unit/test_vmm $(B)/tests/unit/test_vmm_snapshot: $(B)/tests/fake/machine.o
+$(B)/tests/unit/test_vmm $(B)/tests/unit/test_vmm_load: $(B)/tests/fake/machine.o
 MMDS_TCP_TESTS := $(B)/tests/unit/test_mmds_stack $(B)/tests/unit/test_mmds_tcp
 MMDS_TESTS := $(B)/tests/unit/test_mmds $(B)/tests/unit/test_mmds_http
 $(B)/tests/unit/test_nets $(MMDS_TESTS) $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/net.o
@@ -130,6 +130,7 @@ $(MMDS_TCP_TESTS): $(B)/tests/fake/mmds_peer.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
 $(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net $(B)/tests/fuzz/fuzz_state: $(B)/tests/fake/tap.o
+$(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file: $(B)/tests/fake/memory_files.o
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 

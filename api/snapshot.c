@@ -282,7 +282,11 @@ static const struct json_field load_fields[] = {
 	LIST("drive_overrides", drives, parse_drive_overrides),
 	PART("vsock_override", LOAD(vsock_uds_path), parse_vsock_override),
 	OPTIONAL("working_set_path", working_set_path),
-	CHOICE("prefetch", prefetch, prefetch_choices),
+	{.name = "prefetch",
+	 .kind = FIELD_CHOICE,
+	 .offset = LOAD(prefetch),
+	 .present = LOAD(has_prefetch),
+	 .choices = prefetch_choices},
 	PART("record_working_set", LOAD(record_path), parse_record),
 	PART("metadata", offsetof(struct load_request, metadata),
 	     keep_metadata),
@@ -291,9 +295,8 @@ static const struct json_field load_fields[] = {
 static const struct json_shape load_shape = {load_fields,
 					     ARRAY_SIZE(load_fields), false};
 
-/* Memory comes from one place. */
-static int choose_backend(struct snapshot_load_config *config,
-			  struct error *err)
+/* Memory comes from one place, and what is brought in early from a list. */
+static int check_fields(struct snapshot_load_config *config, struct error *err)
 {
 	const char *which = NULL;
 
@@ -303,6 +306,9 @@ static int choose_backend(struct snapshot_load_config *config,
 	if (!config->has_backend && !config->mem_file_path)
 		which = "missing field: either `mem_backend` or "
 			"`mem_file_path` is required";
+	if (config->has_prefetch && !config->working_set_path)
+		which = "missing field `working_set_path`: there is nothing "
+			"that `prefetch` could bring in";
 	if (which)
 		return error_set(
 			err, EINVAL,
@@ -329,7 +335,7 @@ int api_put_snapshot_load(struct api_call *call)
 			       "PUT /snapshot/load: mem_file_path and "
 			       "enable_diff_snapshots fields are deprecated.");
 	if (!ret)
-		ret = choose_backend(&request.config, &call->err);
+		ret = check_fields(&request.config, &call->err);
 	action.snapshot_load.config = &request.config;
 	action.snapshot_load.metadata = request.metadata;
 	if (!ret)

@@ -84,11 +84,4 @@ memory_file_stats(const struct memory_file *file);
 /* In any case; what was not committed is given up. Accepts NULL. */
 void memory_file_close(struct memory_file *file);
 
-/* All of it in one. */
-int memory_file_write(struct gmem *mem,
-		      const struct memory_file_request *request,
-		      const uint64_t *dirty,
-		      struct memory_file_stats *ret_stats,
-		      struct error *err) must_check;
-
 #endif

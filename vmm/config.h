@@ -209,6 +209,7 @@ struct snapshot_load_config {
 	struct snapshot_overrides drives; /* paths */
 	char *vsock_uds_path;		  /* NULL: as the snapshot says */
 	char *working_set_path;		  /* NULL: none */
+	bool has_prefetch;		  /* it was said */
 	enum snapshot_prefetch prefetch;
 	char *record_path; /* NULL: nothing is recorded */
 	enum snapshot_record record_at;

@@ -167,11 +167,6 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 	return 0;
 }
 
-bool kvm_logs_dirty(const struct kvm *kvm)
-{
-	return kvm->logs_dirty;
-}
-
 /* ORs @count words of @from into @to from bit @first on. Bits behind the last
  * page are zero: no word is touched that holds no page. */
 static void or_bits(uint64_t *to, uint64_t first, const uint64_t *from,

@@ -51,8 +51,6 @@ int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
 int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 		   struct error *err) must_check;
 
-bool kvm_logs_dirty(const struct kvm *kvm);
-
 /*
  * Moves the log of pages that vCPUs have written into @bitmap, by OR: one bit
  * per 4 KiB page of all regions of @mem in order. The log is empty afterwards.

@@ -174,29 +174,34 @@ static int parse_overrides(const struct option_list *words,
 	return 0;
 }
 
-static char *copy(const char *text)
+/* NULL stays NULL; a lack of memory is remembered. */
+static char *copy(const char *text, bool *failed)
 {
-	return text ? strdup(text) : NULL;
+	char *result = text ? strdup(text) : NULL;
+
+	*failed |= text && !result;
+	return result;
 }
 
 /* The same as PUT /snapshot/load, without anybody having to ask. */
 static int restore(struct vmm *vmm, const struct options *options,
 		   struct error *err)
 {
+	bool failed = false;
 	struct snapshot_load_config config = {
-		.snapshot_path = copy(options->restore),
+		.snapshot_path = copy(options->restore, &failed),
 		.has_backend = true,
 		.backend = options->uffd ? MEMORY_BACKEND_UFFD
 					 : MEMORY_BACKEND_FILE,
-		.backend_path =
-			copy(options->uffd ? options->uffd : options->mem),
+		.backend_path = copy(
+			options->uffd ? options->uffd : options->mem, &failed),
 		.track_dirty_pages = options->track_dirty_pages,
 		.resume_vm = !options->paused,
 		.clock_realtime = options->clock_realtime,
-		.vsock_uds_path = copy(options->vsock_override),
-		.working_set_path = copy(options->working_set),
+		.vsock_uds_path = copy(options->vsock_override, &failed),
+		.working_set_path = copy(options->working_set, &failed),
 		.prefetch = options->prefetch_at,
-		.record_path = copy(options->record_working_set),
+		.record_path = copy(options->record_working_set, &failed),
 		.record_at = options->record_until,
 	};
 	struct vmm_action action = {
@@ -210,6 +215,8 @@ static int restore(struct vmm *vmm, const struct options *options,
 	if (!ret)
 		ret = parse_overrides(&options->network_overrides, &config.nets,
 				      err);
+	if (!ret && failed)
+		ret = error_set_os(err, ENOMEM, "No memory:");
 	if (!ret)
 		ret = vmm_act(vmm, &action, err);
 	snapshot_load_config_release(&config);

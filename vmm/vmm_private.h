@@ -2,9 +2,10 @@
 /*
  * The parts of the vmm, for the files that make it up:
  *
- *   vmm.c           configuration, start, pause, the table of actions
- *   vmm_snapshot.c  a snapshot of it, and a microVM from a snapshot
- *   vmm_memory.c    its memory as a whole
+ *   vmm.c         configuration, start, pause, the table of actions
+ *   vmm_save.c    a snapshot of it
+ *   vmm_load.c    a microVM from a snapshot
+ *   vmm_memory.c  its memory as a whole
  *
  * Thread: loop.
  */
@@ -68,12 +69,14 @@ void vmm_begin(struct vmm *vmm, enum vmm_state state);
 void vmm_record_latency(struct metric_store *store, const char *what,
 			uint64_t start_ns);
 
-/* --------------------------------------------------- from vmm_snapshot.c */
+/* ------------------------------------------------------- from vmm_save.c */
 
 /* Of a paused microVM, which stays paused. */
 int vmm_create_snapshot(struct vmm *vmm,
 			const struct snapshot_create_config *config,
 			struct error *err) must_check;
+
+/* ------------------------------------------------------- from vmm_load.c */
 
 /* Into a vmm that nothing was configured in. @metadata: borrowed, NULL: none.
  * After a failure the vmm is of no use any more. */

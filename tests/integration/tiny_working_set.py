@@ -258,7 +258,8 @@ def what_makes_no_sense_is_refused(t):
             ({"record_working_set": {"path": "a", "at": "Later"}},
              "unknown variant `Later`"),
             ({"working_set_path": "a", "prefetch": "After"},
-             "unknown variant `After`")):
+             "unknown variant `After`"),
+            ({"prefetch": "Before"}, "missing field `working_set_path`")):
         fault = m.fault("PUT", "/snapshot/load", snapshot.body(**fields))
         t.point(text in fault, text, fault)
     m.start(guest("counter"))

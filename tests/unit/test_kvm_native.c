@@ -572,7 +572,7 @@ static void test_dirty_pages_of_the_guest_are_collected(void **state)
 	need_kvm(f);
 	make_vm(f, &f->first, false);
 	boot_vm(f, &f->first);
-	assert_true(kvm_logs_dirty(&f->first.kvm));
+	assert_true(f->first.kvm.logs_dirty);
 	assert_int_equal(kvm_collect_dirty(&f->first.kvm, f->first.mem, bitmap),
 			 0);
 	assert_int_equal(bitmap[0], 0);

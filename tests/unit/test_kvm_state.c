@@ -852,10 +852,10 @@ static void test_collect_dirty_joins_the_slots(void **state)
 				     &f->err),
 			 0);
 	assert_int_equal(kvm_set_memory(&f->kvm, mem, false, &f->err), 0);
-	assert_false(kvm_logs_dirty(&f->kvm));
+	assert_false(f->kvm.logs_dirty);
 	assert_int_equal(kvm_collect_dirty(&f->kvm, mem, bitmap), -ENOENT);
 	assert_int_equal(kvm_set_memory(&f->kvm, mem, true, &f->err), 0);
-	assert_true(kvm_logs_dirty(&f->kvm));
+	assert_true(f->kvm.logs_dirty);
 	fake_host.dirty[0][0] = BIT(2);
 	fake_host.dirty[1][0] = BIT(0) | BIT(60) | BIT(61) | BIT(63);
 	fake_host.dirty[1][1] = BIT(5);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "snapshot/memory_file.h"
 #include "snapshot/new_file.h"
 #include "snapshot/page_set.h"
+#include "tests/fake/memory_files.h"
 
 #include <dirent.h>
 #include <errno.h>

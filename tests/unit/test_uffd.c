@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "snapshot/memory_file.h"
 #include "snapshot/page_set.h"
 #include "snapshot/prefetch.h"
 #include "snapshot/uffd.h"
 #include "snapshot/working_set.h"
 #include "tests/fake/fault_handler.h"
+#include "tests/fake/memory_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
