@@ -211,7 +211,7 @@ def metadata_is_not_logged(t):
 def null_is_as_good_as_nothing(t):
     """For parts that may be left out, as clients with optional types write
     them; not for lists."""
-    snapshot = taken(t)
+    snapshot = taken(t, turning(t))
     body = {"snapshot_path": snapshot.state, "mem_file_path": snapshot.memory}
     m = Monitor(test=t)
     fault = m.fault("PUT", "/snapshot/load", {
