@@ -66,7 +66,6 @@ int api_patch_vm(struct api_call *call)
 	int type = 0;
 	int ret = json_read_body(&call->body, &state_shape, &type, &call->err);
 	bool pause = type == VMM_ACTION_PAUSE;
-	uint64_t us;
 
 	if (ret)
 		return ret;
@@ -74,9 +73,7 @@ int api_patch_vm(struct api_call *call)
 	ret = api_submit(call, &action);
 	if (ret)
 		return ret;
-	us = (monotonic_ns() - start) / 1000;
-	metric_set(pause ? &latencies->pause_vm : &latencies->resume_vm, us);
-	log_info("'%s' API request took %lu us.",
-		 pause ? "pause vm" : "resume vm", (unsigned long)us);
+	api_record_latency(pause ? &latencies->pause_vm : &latencies->resume_vm,
+			   pause ? "pause vm" : "resume vm", start);
 	return 0;
 }

@@ -125,6 +125,15 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	return ret;
 }
 
+void api_record_latency(struct metric_store *store, const char *what,
+			uint64_t start_ns)
+{
+	uint64_t us = (monotonic_ns() - start_ns) / 1000;
+
+	metric_set(store, us);
+	log_info("'%s' API request took %lu us.", what, (unsigned long)us);
+}
+
 int api_valid_id(const char *id, struct error *err)
 {
 	if (!id || !*id)

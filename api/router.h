@@ -74,6 +74,11 @@ int api_check_id(struct api_call *call, const char *body_id) must_check;
 /* Letters, digits and '_', at least one; says in @err what is wrong. */
 int api_valid_id(const char *id, struct error *err) must_check;
 
+/* For handlers: notes in metrics and log how long a request that succeeded took
+ * from the client's point of view. */
+void api_record_latency(struct metric_store *store, const char *what,
+			uint64_t start_ns);
+
 /* For handlers: warns in the log and marks the answer. */
 void api_deprecated(struct api_call *call, const char *what);
 

@@ -39,15 +39,6 @@ static const struct json_field create_fields[] = {
 static const struct json_shape create_shape = {
 	create_fields, ARRAY_SIZE(create_fields), false};
 
-/* Notes how long a request took from the client's point of view. */
-static void record(struct metric_store *store, const char *what, uint64_t start)
-{
-	uint64_t us = (monotonic_ns() - start) / 1000;
-
-	metric_set(store, us);
-	log_info("'%s' API request took %lu us.", what, (unsigned long)us);
-}
-
 int api_put_snapshot_create(struct api_call *call)
 {
 	struct latency_metrics *latencies =
@@ -65,10 +56,11 @@ int api_put_snapshot_create(struct api_call *call)
 		ret = api_submit(call, &action);
 	snapshot_create_config_release(&action.snapshot_create);
 	if (!ret)
-		record(full ? &latencies->full_create_snapshot
-			    : &latencies->diff_create_snapshot,
-		       full ? "create full snapshot" : "create diff snapshot",
-		       start);
+		api_record_latency(full ? &latencies->full_create_snapshot
+					: &latencies->diff_create_snapshot,
+				   full ? "create full snapshot"
+					: "create diff snapshot",
+				   start);
 	return ret;
 }
 
@@ -343,7 +335,8 @@ int api_put_snapshot_load(struct api_call *call)
 	json_decref(request.metadata);
 	snapshot_load_config_release(&request.config);
 	if (!ret)
-		record(&vmm_metrics(call->vmm)->latencies_us.load_snapshot,
-		       "load snapshot", start);
+		api_record_latency(
+			&vmm_metrics(call->vmm)->latencies_us.load_snapshot,
+			"load snapshot", start);
 	return ret;
 }
