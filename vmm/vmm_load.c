@@ -96,7 +96,7 @@ static int override(const struct snapshot_overrides *overrides, const char *id,
 		return -ENOMEM;
 	free(*target);
 	*target = copy;
-	return 1;
+	return 0;
 }
 
 /* Every override must be of something; that is so before any is opened. */
@@ -128,7 +128,7 @@ static int load_drives(struct load *load, struct error *err)
 					      err);
 		if (!ret && found &&
 		    override(&load->config->drives, config.drive_id,
-			     &config.path_on_host) < 0)
+			     &config.path_on_host))
 			ret = error_set_os(err, ENOMEM, "No memory:");
 		if (!ret && found)
 			ret = drives_set(load->vmm->drives, &config, err);
@@ -149,7 +149,7 @@ static int load_nets(struct load *load, struct error *err)
 					    err);
 		if (!ret && found &&
 		    override(&load->config->nets, config.iface_id,
-			     &config.host_dev_name) < 0)
+			     &config.host_dev_name))
 			ret = error_set_os(err, ENOMEM, "No memory:");
 		if (!ret && found)
 			ret = nets_set(load->vmm->nets, &config, err);
