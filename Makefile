@@ -146,6 +146,7 @@ $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libemb
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
 # Built with CC=clang and SAN=fuzzer-no-link,address,undefined.
+$(B)/tests/fuzz/fuzz_state $(B)/tests/fuzz/fuzz_machine_state: $(B)/tests/fake/state_mutator.o
 $(B)/tests/fuzz/fuzz_machine_state: %: %.o $(B)/tests/fake/kvm_ioctl.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=ioctl -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 FAKED_FUZZ := $(filter-out fuzz_machine_state,$(FUZZ_TARGETS))

@@ -34,9 +34,6 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t size_max);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max,
-			       unsigned seed);
 
 /* Which of the rings is a device's first queue, in the order of its queues. */
 static const uint16_t first_ring[DEVICES] = {0, 1, 3};
@@ -283,21 +280,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	if (seeds)
 		write_seeds(seeds);
 	return 0;
-}
-
-/* Most of the time only a few bytes change, and none moves: a length that is
- * wrong hides all that comes behind it. */
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max,
-			       unsigned seed)
-{
-	size_t off, len;
-
-	if (size < 64 || seed % 8 == 0)
-		return LLVMFuzzerMutate(data, size, size_max);
-	off = seed / 8 % (size - 1);
-	len = MIN(size - off, (size_t)1 << seed / 8 % 5);
-	(void)LLVMFuzzerMutate(data + off, len, len);
-	return size;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
