@@ -148,7 +148,7 @@ static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
 }
 
 /* "ID=TARGET" words as a list; the strings are the list's. */
-static int parse_overrides(const struct option_list *words,
+static int parse_overrides(const struct argument_list *words,
 			   struct snapshot_overrides *overrides,
 			   struct error *err)
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line: `--name value` pairs and switches in any order, each at
- * most once; `--` ends them. The options are one const table, from which the
- * help text is made too.
+ * The monitor's command line, read with vmm/arguments.h.
  */
 #ifndef EMBER_OPTIONS_H
 #define EMBER_OPTIONS_H
 
+#include "vmm/arguments.h"
 #include "vmm/config.h"
 #include "vmm/error.h"
 #include "vmm/gmem.h"
@@ -14,14 +13,6 @@
 
 #include <stdbool.h>
 #include <stdio.h>
-
-#define OPTION_LIST_MAX 64
-
-/* The values of an option that may be repeated. */
-struct option_list {
-	const char *values[OPTION_LIST_MAX];
-	size_t count;
-};
 
 /* Strings point into argv. NULL or 0: not given. */
 struct options {
@@ -60,7 +51,7 @@ struct options {
 	const char *record_working_set;
 	const char *record_until_text; /* as given; see record_until */
 	enum snapshot_record record_until;
-	struct option_list drive_overrides, network_overrides; /* ID=TARGET */
+	struct argument_list drive_overrides, network_overrides; /* ID=TARGET */
 	bool paused;
 	bool clock_realtime;
 	bool track_dirty_pages;
