@@ -61,6 +61,8 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c ap
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
+JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
+	jailer/process.c jailer/creds.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -82,7 +84,7 @@ FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 .PHONY: all unit fuzz-targets help deps clean install
-all: $(B)/ember ## build the monitor (static, stripped)
+all: $(B)/ember $(B)/ember-jailer ## build monitor and jailer (static, stripped)
 unit: $(UNIT_TESTS:%=$(B)/tests/unit/%) ## build the unit tests
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 
@@ -118,6 +120,13 @@ $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 	$(Q)$(CC) $(LINK_MONITOR) -o $@ $< $(LIBS)
+
+# The jailer shares the rules of the command line and the errors, nothing else.
+$(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/ember-jailer: $(B)/jailer/main.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
@@ -254,7 +263,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
@@ -283,8 +292,9 @@ lint: check-headers ## format, both compilers, analysers, house rules
 deps: ## install the Debian packages of packages.txt
 	tests/style/deps.sh
 
-install: all ## install the monitor to PREFIX
+install: all ## install monitor and jailer to PREFIX
 	install -D -m 755 $(B)/ember $(DESTDIR)$(PREFIX)/bin/ember
+	install -D -m 755 $(B)/ember-jailer $(DESTDIR)$(PREFIX)/bin/ember-jailer
 
 clean: ## remove what was built (not the cached library)
 	rm -rf $(filter-out build/deps,$(wildcard build/*))

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The jailer's command line, read with vmm/arguments.h. Everything after `--`
+ * is the monitor's.
+ */
+#ifndef EMBER_JAILER_ARGS_H
+#define EMBER_JAILER_ARGS_H
+
+#include "vmm/arguments.h"
+
+/* Strings point into argv. NULL or 0: not given. */
+struct jail_args {
+	const char *id;
+	const char *exec_file;
+	uint64_t uid, gid; /* 32 bits */
+	const char *chroot_base_dir;
+	const char *netns;
+	bool daemonize;
+	bool new_pid_ns;
+	struct argument_list cgroups; /* FILE=VALUE */
+	uint64_t cgroup_version;      /* 1 or 2 */
+	const char *parent_cgroup;
+	struct argument_list resource_limits; /* fsize=BYTES, no-file=N */
+	bool help;
+	bool version;
+
+	char *const *extra; /* what goes behind the monitor's own arguments */
+	int extra_count;
+};
+
+/* Fills in @args with defaults and arguments, and checks what can be checked
+ * without looking at the host. --help and --version end the checks. -EINVAL
+ * with the reason in @err. */
+int jail_args_parse(struct jail_args *args, int argc, char *const argv[],
+		    struct error *err) must_check;
+
+void jail_args_print_help(FILE *out);
+
+#endif

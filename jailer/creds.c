@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jailer/jail.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3,
+						  0};
+	struct __user_cap_data_struct none[2] = {0};
+
+	return syscall(SYS_capset, &header, none) ? -errno : 0;
+}
+
+/* The bounding set is what an exec as uid 0 would get back. Its end is where
+ * the kernel says EINVAL. */
+static int empty_bounding_set(void)
+{
+	for (unsigned long cap = 0; cap < 64; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+			return errno == EINVAL ? 0 : -errno;
+	return 0;
+}
+
+int jail_drop_privileges(struct jail *jail, struct error *err)
+{
+	gid_t gid = (gid_t)jail->args.gid;
+	uid_t uid = (uid_t)jail->args.uid;
+	int ret = empty_bounding_set();
+
+	if (ret)
+		return error_set_os(err, -ret,
+				    "Failed to empty the bounding set:");
+	if (setgroups(0, NULL))
+		return error_set_os(err, errno, "Failed to drop groups:");
+	if (setresgid(gid, gid, gid))
+		return error_set_os(err, errno,
+				    "Failed to become group %u:", gid);
+	if (setresuid(uid, uid, uid))
+		return error_set_os(err, errno,
+				    "Failed to become user %u:", uid);
+	ret = drop_capabilities();
+	if (!ret && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		ret = -errno;
+	if (ret)
+		return error_set_os(err, -ret, "Failed to drop capabilities:");
+	return 0;
+}

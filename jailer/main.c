@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ember-jailer: makes a jail around a monitor and becomes that monitor.
+ *
+ * The jail is built in stages, each of which gives something up. Until exec
+ * a failed stage ends the process with a sentence, and what the stages before
+ * it made is taken away again. Nothing stays open but standard input, output
+ * and error.
+ */
+#include "jailer/jail.h"
+#include "vmm/vmm.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <stdio.h>
+#include <time.h>
+
+typedef int stage_fn(struct jail *jail, struct error *err);
+
+/* The order matters: each line needs rights or paths that a later one gives up.
+ */
+static stage_fn *const stages[] = {
+	jail_plan,
+	jail_make_root,
+	jail_place_exec_file,
+	jail_enter_root, /* from here on paths are the jail's */
+	jail_make_nodes,
+	jail_daemonize,
+	jail_enter_pid_ns,    /* and the pid file */
+	jail_drop_privileges, /* from here on there is no way back */
+	jail_exec,
+};
+
+static uint64_t now_us(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* What the parent had open or in its environment is not the monitor's. */
+static int forget_parent(struct error *err)
+{
+	if (close_range(3, UINT_MAX, CLOSE_RANGE_UNSHARE))
+		return error_set_os(err, errno,
+				    "Cannot close inherited descriptors:");
+	clearenv();
+	return 0;
+}
+
+static int fail(struct jail *jail, const struct error *err)
+{
+	undo_run(&jail->undo);
+	fprintf(stderr, "%s\n", err->text);
+	return EXIT_FAILURE;
+}
+
+int main(int argc, char *argv[])
+{
+	static struct jail jail = {.root_fd = -1, .null_fd = -1};
+	struct error err = {0};
+
+	jail.start_time_us = now_us(CLOCK_MONOTONIC);
+	jail.start_time_cpu_us = now_us(CLOCK_PROCESS_CPUTIME_ID);
+	if (forget_parent(&err) ||
+	    jail_args_parse(&jail.args, argc, argv, &err))
+		return fail(&jail, &err);
+	if (jail.args.help || jail.args.version) {
+		jail.args.help ? jail_args_print_help(stdout)
+			       : (void)printf("Jailer v" VMM_API_LEVEL "\n\n");
+		return EXIT_SUCCESS;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+		if (stages[i](&jail, &err))
+			return fail(&jail, &err);
+	return EXIT_FAILURE; /* not reached: exec does not return */
+}
