@@ -221,8 +221,8 @@ static void shape_amd_core(struct shape *shape)
 	e->ecx = 0; /* one node, number 0 */
 }
 
-/* The host's nominal frequency as its own brand string gives it ("@ 2.50GHz"),
- * empty when it gives none. */
+/* The host's nominal frequency as its own brand string gives it (" @ 2.50GHz"),
+ * empty when it gives none, as that of some virtual machines. */
 static void host_frequency(char *buf, size_t len)
 {
 	uint32_t brand[13] = {0};
@@ -232,7 +232,7 @@ static void host_frequency(char *buf, size_t len)
 		__cpuid(0x80000002 + i, brand[4 * i], brand[4 * i + 1],
 			brand[4 * i + 2], brand[4 * i + 3]);
 	at = strchr((const char *)brand, '@');
-	snprintf(buf, len, "%s", at ? at : "");
+	snprintf(buf, len, "%s%s", at ? " " : "", at ? at : "");
 }
 
 /* A model name that does not tell one host of a fleet from another. */
@@ -244,7 +244,7 @@ static void shape_brand(struct shape *shape)
 
 	if (shape->intel) {
 		host_frequency(frequency, sizeof(frequency));
-		snprintf(name, sizeof(name), "Intel(R) Xeon(R) Processor %s",
+		snprintf(name, sizeof(name), "Intel(R) Xeon(R) Processor%s",
 			 frequency);
 	} else if (shape->amd) {
 		snprintf(name, sizeof(name), "AMD EPYC");
