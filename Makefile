@@ -33,7 +33,8 @@ CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 	-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
-	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs)
+	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs \
+	-Wl,--no-eh-frame-hdr,-T,vmm/no_unwind.ld)
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz
@@ -118,7 +119,7 @@ $(B)/%.o: %.c Makefile | $(DEPS)
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember: $(B)/vmm/main.o $(B)/libember.a
+$(B)/ember: $(B)/vmm/main.o $(B)/libember.a vmm/no_unwind.ld
 	$(Q)$(CC) $(LINK_MONITOR) -o $@ $< $(LIBS)
 
 # The jailer shares the rules of the command line and the errors, nothing else.

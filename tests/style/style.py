@@ -3,7 +3,8 @@
 """House rules that no compiler knows (CONTRIBUTING.md).
 
 Licence lines, length and nesting of functions, length of the README, notes to
-self without an issue, runs of lines that stand twice, scripts that parse.
+self without an issue, threads that unwind, runs of lines that stand twice,
+scripts that parse.
 """
 
 import ast
@@ -71,6 +72,14 @@ def check_notes(name, lines):
             yield "%s:%d: a note to self without an issue" % (name, number)
 
 
+def check_unwinding(name, lines):
+    """The release is linked without the tables that these need
+    (vmm/no_unwind.ld)."""
+    for number, line in enumerate(lines, 1):
+        if re.search(r"\bpthread_(exit|cancel)\b", line):
+            yield "%s:%d: a thread that ends by unwinding" % (name, number)
+
+
 def check_readme():
     length = len(lines_of("README.md"))
     if length > README_LINES_MAX:
@@ -123,6 +132,7 @@ def problems():
             yield from check_notes(name, lines)
         if name in sources:
             yield from check_functions(name, lines)
+            yield from check_unwinding(name, lines)
         elif name.endswith((".py", ".sh")) or is_script(name):
             yield from check_script(name)
     yield from check_duplicates(
