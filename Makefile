@@ -105,11 +105,12 @@ $(B)/vmm/mmds_stack.o $(B)/vmm/mmds_clients.o: $(LWIP)/lib/liblwip.a
 
 DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
-# What runs once or at a client's pace is made small instead of fast.
-COLD := $(API_SRCS) snapshot/config_state.c snapshot/describe.c snapshot/pair.c snapshot/in_place.c \
-	snapshot/new_file.c snapshot/recorder.c vmm/acpi.c vmm/aml.c vmm/json_text.c vmm/mmds_sort.c \
-	vmm/boot_x86.c vmm/config.c vmm/drives.c vmm/kernel_image.c vmm/main.c vmm/mmds.c \
-	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/arguments.c vmm/options.c vmm/vmm.c
+# What a guest's exits, requests and pages go through is made fast; everything
+# else runs once or at a client's pace and is made small.
+HOT := vmm/gmem.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
+	$(filter-out %_state.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
+COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
