@@ -11,6 +11,7 @@
 #include "vmm/vmm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <stdio.h>
 #include <time.h>
@@ -23,12 +24,20 @@ static stage_fn *const stages[] = {
 	jail_plan,
 	jail_make_root,
 	jail_place_exec_file,
+	jail_join_netns,
+	jail_make_cgroups,
 	jail_enter_root, /* from here on paths are the jail's */
 	jail_make_nodes,
-	jail_daemonize,
-	jail_enter_pid_ns,    /* and the pid file */
+	jail_fork,	   /* from here on it may be another process */
+	jail_join_cgroups, /* just before limits: they are not the jailer's */
+	jail_set_limits,
 	jail_drop_privileges, /* from here on there is no way back */
 	jail_exec,
+};
+
+static stage_fn *const cleanup_stages[] = {
+	jail_plan,
+	jail_clean_up,
 };
 
 static uint64_t now_us(clockid_t clock)
@@ -42,6 +51,11 @@ static uint64_t now_us(clockid_t clock)
 /* What the parent had open or in its environment is not the monitor's. */
 static int forget_parent(struct error *err)
 {
+	/* Or else errors would be written into what is opened first. */
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return error_set_os(err, errno,
+					    "Cannot open /dev/null:");
 	if (close_range(3, UINT_MAX, CLOSE_RANGE_UNSHARE))
 		return error_set_os(err, errno,
 				    "Cannot close inherited descriptors:");
@@ -51,14 +65,33 @@ static int forget_parent(struct error *err)
 
 static int fail(struct jail *jail, const struct error *err)
 {
+	if (jail->parent_fd >= 0) {
+		jail_report(jail, err);
+		_exit(EXIT_FAILURE);
+	}
 	undo_run(&jail->undo);
-	fprintf(stderr, "%s\n", err->text);
+	fprintf(stderr, "%s\nError: %s\n", err->text, err->text);
 	return EXIT_FAILURE;
+}
+
+static int run(struct jail *jail, stage_fn *const stage[], size_t count)
+{
+	struct error err = {0};
+
+	for (size_t i = 0; i < count; i++)
+		if (stage[i](jail, &err))
+			return fail(jail, &err);
+	return EXIT_SUCCESS; /* of a cleanup: exec does not return */
 }
 
 int main(int argc, char *argv[])
 {
-	static struct jail jail = {.root_fd = -1, .null_fd = -1};
+	static struct jail jail = {.lock_fd = -1,
+				   .root_fd = -1,
+				   .tree_fd = -1,
+				   .binary_fd = -1,
+				   .null_fd = -1,
+				   .parent_fd = -1};
 	struct error err = {0};
 
 	jail.start_time_us = now_us(CLOCK_MONOTONIC);
@@ -71,8 +104,7 @@ int main(int argc, char *argv[])
 			       : (void)printf("Jailer v" VMM_API_LEVEL "\n\n");
 		return EXIT_SUCCESS;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
-		if (stages[i](&jail, &err))
-			return fail(&jail, &err);
-	return EXIT_FAILURE; /* not reached: exec does not return */
+	return jail.args.cleanup
+		       ? run(&jail, cleanup_stages, ARRAY_SIZE(cleanup_stages))
+		       : run(&jail, stages, ARRAY_SIZE(stages));
 }
