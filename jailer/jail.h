@@ -34,8 +34,7 @@ struct jail {
 	/* Open while the jail is built, -1 otherwise; all CLOEXEC. */
 	int lock_fd;   /* directory ID, locked against others of our kind */
 	int root_fd;   /* the jail's root, also after pivot_root */
-	int tree_fd;   /* mount of it that is nowhere yet */
-	int binary_fd; /* mount of the binary, for --exec-by bind */
+	int binary_fd; /* the binary of the host, for --exec-by bind */
 	int null_fd;   /* /dev/null of the host, for --daemonize */
 	int parent_fd; /* in a child: to the process that waits for exec */
 

@@ -88,7 +88,6 @@ int main(int argc, char *argv[])
 {
 	static struct jail jail = {.lock_fd = -1,
 				   .root_fd = -1,
-				   .tree_fd = -1,
 				   .binary_fd = -1,
 				   .null_fd = -1,
 				   .parent_fd = -1};

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mount that becomes the jail's root is a copy of the one that root_fd is
- * in, taken by descriptor: no path is looked up again that somebody could have
- * exchanged. It is mounted over the root of the new namespace and then changes
- * places with it, so that nothing of this is to be seen in the jail's files,
- * and nothing has to be undone on a failure but to end.
+ * The mount that becomes the jail's root is a copy of the one that its
+ * directory is in. The namespace is new, so the directory has to be looked up
+ * there once more: what is found must be what root_fd is. The copy is mounted
+ * over the root of the namespace and then changes places with it, so that
+ * nothing of this is to be seen in the jail's files, and nothing has to be
+ * undone on a failure but to end.
  */
 #include "jailer/jail.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 static int failed(const char *step, const char *path, struct error *err)
@@ -26,18 +27,38 @@ static int attach(int tree_fd, const char *path)
 			    MOVE_MOUNT_F_EMPTY_PATH);
 }
 
+/* A mount, nowhere yet, of the file at @path, which must be the open one. */
+static int copy_mount(const char *path, int same_as, unsigned int flags,
+		      int *ret_fd, struct error *err)
+{
+	AUTO_CLOSE int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat found, wanted;
+	int tree;
+
+	if (fd < 0 || fstat(fd, &found) || fstat(same_as, &wanted))
+		return failed("find", path, err);
+	if (found.st_dev != wanted.st_dev || found.st_ino != wanted.st_ino)
+		return error_set(err, EINVAL,
+				 "%s is no longer what it was when this began",
+				 path);
+	tree = (int)syscall(SYS_open_tree, fd, "",
+			    AT_EMPTY_PATH | OPEN_TREE_CLONE |
+				    OPEN_TREE_CLOEXEC | flags);
+	if (tree < 0)
+		return failed("copy the mount of", path, err);
+	*ret_fd = tree;
+	return 0;
+}
+
 /* With "." for both, the old root ends up on top of the new one. */
-static int change_root(struct jail *jail, struct error *err)
+static int change_root(struct jail *jail, int tree_fd, struct error *err)
 {
 	const char *path = jail->root_path;
 
-	if (attach(jail->tree_fd, "/"))
+	if (attach(tree_fd, "/"))
 		return failed("mount", path, err);
-	if (fchdir(jail->tree_fd))
+	if (fchdir(tree_fd))
 		return failed("change to", path, err);
-	/* The copy of a shared mount is shared as well, until here. */
-	if (mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL))
-		return failed("make a slave mount of", path, err);
 	if (syscall(SYS_pivot_root, ".", "."))
 		return failed("pivot_root to", path, err);
 	if (umount2(".", MNT_DETACH))
@@ -48,17 +69,13 @@ static int change_root(struct jail *jail, struct error *err)
 }
 
 /* The host's binary, on the file that was made for it. */
-static int attach_binary(struct jail *jail, struct error *err)
+static int attach_binary(struct jail *jail, int tree_fd, struct error *err)
 {
-	char path[NAME_MAX + 2];
+	const char *path = jail->exec_name; /* in / */
 
-	if (jail->binary_fd < 0)
-		return 0;
-	snprintf(path, sizeof(path), "/%s", jail->exec_name);
-	if (attach(jail->binary_fd, path))
+	if (attach(tree_fd, path))
 		return failed("mount", jail->exec_path, err);
-	close_fd(&jail->binary_fd);
-	if (undo_note(&jail->undo, UNDO_MOUNT, -1, jail->exec_name))
+	if (undo_note(&jail->undo, UNDO_MOUNT, -1, path))
 		return failed("note", path, err);
 	if (mount(NULL, path, NULL,
 		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
@@ -69,6 +86,8 @@ static int attach_binary(struct jail *jail, struct error *err)
 
 int jail_enter_root(struct jail *jail, struct error *err)
 {
+	AUTO_CLOSE int root = -1;
+	AUTO_CLOSE int binary = -1;
 	int ret;
 
 	if (jail->args.daemonize) {
@@ -76,17 +95,20 @@ int jail_enter_root(struct jail *jail, struct error *err)
 		if (jail->null_fd < 0)
 			return failed("open", "/dev/null", err);
 	}
-	jail->tree_fd =
-		(int)syscall(SYS_open_tree, jail->root_fd, "",
-			     AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE |
-				     OPEN_TREE_CLOEXEC);
-	if (jail->tree_fd < 0)
-		return failed("get a mount of", jail->root_path, err);
 	if (unshare(CLONE_NEWNS))
 		return failed("unshare", "the mount namespace", err);
 	/* What the jail mounts must not reach the host. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL))
 		return failed("make a slave mount of", "/", err);
-	ret = change_root(jail, err);
-	return ret ? ret : attach_binary(jail, err);
+	ret = copy_mount(jail->root_path, jail->root_fd, AT_RECURSIVE, &root,
+			 err);
+	if (!ret && jail->binary_fd >= 0)
+		ret = copy_mount(jail->exec_path, jail->binary_fd, 0, &binary,
+				 err);
+	if (!ret)
+		ret = change_root(jail, root, err);
+	if (!ret && jail->binary_fd >= 0)
+		ret = attach_binary(jail, binary, err);
+	close_fd(&jail->binary_fd);
+	return ret;
 }

@@ -6,10 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 /* How often a directory is made anew that somebody removed meanwhile: another
  * jailer that failed, and took its own away. */
@@ -145,7 +143,8 @@ static int link_exec_file(struct jail *jail, int from, mode_t mode,
 {
 	int ret = 0;
 
-	if (linkat(from, "", jail->root_fd, jail->exec_name, AT_EMPTY_PATH))
+	if (linkat(AT_FDCWD, jail->exec_path, jail->root_fd, jail->exec_name,
+		   0))
 		ret = -errno;
 	/* Another file system, an immutable file, too many links. */
 	if (ret == -EXDEV || ret == -EPERM || ret == -EMLINK)
@@ -158,7 +157,7 @@ static int link_exec_file(struct jail *jail, int from, mode_t mode,
 
 /* A mount needs a file to be on; it is made when there is a namespace for it.
  */
-static int bind_exec_file(struct jail *jail, int from, struct error *err)
+static int bind_exec_file(struct jail *jail, int *from, struct error *err)
 {
 	AUTO_CLOSE int fd = -1;
 	int ret = undo_create(&jail->undo, jail->root_fd, jail->exec_name, 0444,
@@ -166,12 +165,7 @@ static int bind_exec_file(struct jail *jail, int from, struct error *err)
 
 	if (ret)
 		return cannot("create", jail, -ret, err);
-	jail->binary_fd = (int)syscall(SYS_open_tree, from, "",
-				       AT_EMPTY_PATH | OPEN_TREE_CLONE |
-					       OPEN_TREE_CLOEXEC);
-	if (jail->binary_fd < 0)
-		return error_set_os(err, errno, "Failed to get a mount of %s:",
-				    jail->exec_path);
+	jail->binary_fd = take_fd(from);
 	return 0;
 }
 
@@ -187,7 +181,7 @@ int jail_place_exec_file(struct jail *jail, struct error *err)
 	case JAIL_EXEC_LINK:
 		return link_exec_file(jail, from, st.st_mode & 0777, err);
 	case JAIL_EXEC_BIND:
-		return bind_exec_file(jail, from, err);
+		return bind_exec_file(jail, &from, err);
 	case JAIL_EXEC_COPY:
 	default:
 		return copy_exec_file(jail, from, st.st_mode & 0777, err);

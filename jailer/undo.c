@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -94,14 +93,6 @@ static void leave_cgroup(const struct undo_entry *entry)
 		return;
 }
 
-static void unmount(const struct undo_entry *entry)
-{
-	char path[NAME_MAX + 2];
-
-	snprintf(path, sizeof(path), "/%s", entry->name);
-	umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
-}
-
 static void undo_one(const struct undo_entry *entry)
 {
 	switch (entry->kind) {
@@ -112,7 +103,7 @@ static void undo_one(const struct undo_entry *entry)
 		leave_cgroup(entry);
 		return;
 	case UNDO_MOUNT:
-		unmount(entry);
+		umount2(entry->name, MNT_DETACH | UMOUNT_NOFOLLOW);
 		return;
 	case UNDO_FILE:
 	case UNDO_DIRECTORY:

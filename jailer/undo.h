@@ -20,7 +20,7 @@ enum undo_kind {
 	UNDO_DIRECTORY, /* remove NAME in FD, unless others filled it */
 	UNDO_OWNER,	/* give FD its owner and mode back */
 	UNDO_CGROUP,	/* move this process back: FD is a file for PIDs */
-	UNDO_MOUNT,	/* unmount /NAME */
+	UNDO_MOUNT,	/* unmount NAME, a path */
 };
 
 struct undo_entry {
