@@ -63,7 +63,7 @@ SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c sn
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
 JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/netns.c jailer/cgroup.c \
 	jailer/mounts.c jailer/nodes.c jailer/process.c jailer/rlimit.c jailer/creds.c jailer/exec.c \
-	jailer/cleanup.c
+	jailer/undoer.c jailer/cleanup.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \

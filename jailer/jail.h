@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A jail while it is built: what was asked for, what follows from that, and
- * what has been made so far. One thread, one process; main.c owns it and passes
- * it through the stages, each of which is one function of one file.
+ * what has been made so far. Main.c owns it and passes
+ * it through the stages, each of which is one function of one file. (undoer.c
+ * has a second thread, which does nothing until a stage has failed.)
  *
  * A stage returns 0, or -errno with a sentence in @err that names the step, the
  * path and the reason. What it makes outside this process it notes in @undo, so
@@ -16,6 +17,8 @@
 #include "vmm/error.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <sys/types.h>
 
 #define JAIL_CGROUPS_MAX 16
@@ -46,6 +49,10 @@ struct jail {
 	size_t cgroup_count;
 
 	struct undo undo;
+	struct {
+		bool there;
+		sem_t asked, done;
+	} undoer;
 
 	/* When it began, for the monitor's start-up metrics. */
 	uint64_t start_time_us;	    /* CLOCK_MONOTONIC */
@@ -88,6 +95,11 @@ int jail_fork(struct jail *jail, struct error *err) must_check;
  * next. */
 void jail_report(const struct jail *jail, const struct error *err);
 void jail_announce_exec(const struct jail *jail);
+
+/* jailer/undoer.c: keeps a way to undo after privileges were dropped; undoes.
+ */
+int jail_start_undoer(struct jail *jail, struct error *err) must_check;
+void jail_undo(struct jail *jail);
 
 /* jailer/rlimit.c: resource limits. */
 int jail_set_limits(struct jail *jail, struct error *err) must_check;

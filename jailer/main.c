@@ -28,7 +28,8 @@ static stage_fn *const stages[] = {
 	jail_make_cgroups,
 	jail_enter_root, /* from here on paths are the jail's */
 	jail_make_nodes,
-	jail_fork,	   /* from here on it may be another process */
+	jail_fork, /* from here on it may be another process */
+	jail_start_undoer,
 	jail_join_cgroups, /* just before limits: they are not the jailer's */
 	jail_set_limits,
 	jail_drop_privileges, /* from here on there is no way back */
@@ -69,7 +70,7 @@ static int fail(struct jail *jail, const struct error *err)
 		jail_report(jail, err);
 		_exit(EXIT_FAILURE);
 	}
-	undo_run(&jail->undo);
+	jail_undo(jail);
 	fprintf(stderr, "%s\nError: %s\n", err->text, err->text);
 	return EXIT_FAILURE;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -88,8 +89,9 @@ static void give_back(const struct undo_entry *entry)
 
 static void leave_cgroup(const struct undo_entry *entry)
 {
-	/* Refused where the old cgroup is gone: then the new one stays too. */
-	if (write(entry->fd, "0", 1) < 0)
+	/* By number: it may be another thread that undoes. Refused where the
+	 * old cgroup is gone: then the new one stays too. */
+	if (dprintf(entry->fd, "%d", getpid()) < 0)
 		return;
 }
 

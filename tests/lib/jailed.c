@@ -111,7 +111,7 @@ static void tell_signals(FILE *out)
 /* The files of the jail, by what this user can find. */
 static void tell_files(FILE *out, const char *path)
 {
-	DIR *dir = opendir(path);
+	DIR *dir = opendir(*path ? path : "/");
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir))) {
@@ -133,7 +133,7 @@ static void tell_files(FILE *out, const char *path)
 
 static void tell_open(FILE *out, const char *path, int flags)
 {
-	int fd = open(path, flags);
+	int fd = open(path, flags | O_NONBLOCK);
 
 	fprintf(out, "open %s %s\n", path, fd < 0 ? strerror(errno) : "ok");
 	if (fd >= 0)
