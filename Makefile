@@ -26,7 +26,7 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 # LTO finds them compiled as well.
 LTO := $(if $(CLANG)$(SAN),,-flto=auto -ffat-lto-objects)
 AR := $(if $(LTO),gcc-ar,ar)
-CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip
+CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip -isystem /usr/include/libnl3
 CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 # The release is a static program: its start-up time and memory are features.
 # Sanitizers need the dynamic linker.
@@ -62,7 +62,8 @@ SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c sn
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
 JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
-	jailer/process.c jailer/creds.c
+	jailer/process.c jailer/creds.c jailer/descriptors.c jailer/userns.c jailer/tap_spec.c jailer/tap.c jailer/landlock.c
+JAILER_LIBS := -lnl-route-3 -lnl-3
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
@@ -125,8 +126,8 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember-jailer: $(B)/jailer/main.o $(B)/libember-jailer.a $(B)/libember.a
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^
+$(B)/ember-jailer: $(B)/jailer/main.o $(B)/jailer/no_resolver.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ $(JAILER_LIBS)
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
@@ -263,7 +264,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)

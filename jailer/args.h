@@ -6,6 +6,7 @@
 #ifndef EMBER_JAILER_ARGS_H
 #define EMBER_JAILER_ARGS_H
 
+#include "jailer/tap.h"
 #include "vmm/arguments.h"
 
 /* Strings point into argv. NULL or 0: not given. */
@@ -21,6 +22,14 @@ struct jail_args {
 	uint64_t cgroup_version;      /* 1 or 2 */
 	const char *parent_cgroup;
 	struct argument_list resource_limits; /* fsize=BYTES, no-file=N */
+	struct argument_list keep_fds;	      /* see keep */
+	int keep[ARGUMENT_LIST_MAX];	      /* ascending, from 3 on, open */
+	bool late_cgroup;
+	bool new_net_ns;
+	bool new_user_ns;
+	bool no_landlock;
+	struct argument_list tap_list; /* see taps */
+	struct tap_spec taps[ARGUMENT_LIST_MAX];
 	bool help;
 	bool version;
 

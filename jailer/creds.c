@@ -35,7 +35,9 @@ int jail_drop_privileges(struct jail *jail, struct error *err)
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Failed to empty the bounding set:");
-	if (setgroups(0, NULL))
+	/* In a user namespace of an ordinary user's, groups are the caller's
+	 * for good: the kernel has setgroups denied there. */
+	if (!jail->args.new_user_ns && setgroups(0, NULL))
 		return error_set_os(err, errno, "Failed to drop groups:");
 	if (setresgid(gid, gid, gid))
 		return error_set_os(err, errno,

@@ -18,6 +18,9 @@
 #include <limits.h>
 #include <sys/types.h>
 
+/* Device nodes that a jail without root has from the host. */
+#define USERNS_NODES 4
+
 struct jail {
 	struct jail_args args;
 
@@ -30,6 +33,7 @@ struct jail {
 	/* Open while the jail is built, -1 otherwise; all CLOEXEC. */
 	int root_fd; /* O_PATH: the jail's root, also after pivot_root */
 	int null_fd; /* /dev/null of the host, for --daemonize */
+	int host_nodes[USERNS_NODES]; /* mounts of the host's, --new-user-ns */
 
 	struct undo undo;
 
@@ -47,12 +51,31 @@ int jail_plan(struct jail *jail, struct error *err) must_check;
 int jail_make_root(struct jail *jail, struct error *err) must_check;
 int jail_place_exec_file(struct jail *jail, struct error *err) must_check;
 
+/* jailer/userns.c: with --new-user-ns, a user namespace in which this process
+ * may do what follows; ids inside are --uid and --gid, outside the caller's. */
+int jail_enter_user_ns(struct jail *jail, struct error *err) must_check;
+
+/* Device nodes cannot be made there. The host's are held as mounts while they
+ * can be seen (after the mount namespace was made), and bound to files of the
+ * jail's when it has a /dev. */
+int jail_hold_nodes(struct jail *jail, struct error *err) must_check;
+int jail_bind_nodes(struct jail *jail, struct error *err) must_check;
+
 /* jailer/mounts.c: a mount namespace whose root is the jail's. Afterwards paths
  * mean the inside. */
 int jail_enter_root(struct jail *jail, struct error *err) must_check;
 
 /* jailer/nodes.c: /dev, /run and the device nodes, inside. */
 int jail_make_nodes(struct jail *jail, struct error *err) must_check;
+
+/* jailer/tap.c: --new-net-ns and --tap. Taps are made through the jail's own
+ * /dev/net/tun, in the network namespace that the jail is in by then. */
+int jail_make_net_ns(struct jail *jail, struct error *err) must_check;
+int jail_make_taps(struct jail *jail, struct error *err) must_check;
+
+/* jailer/landlock.c: what the kernel's Landlock can withhold, if it has it;
+ * after no_new_privs. */
+int jail_restrict_access(struct jail *jail, struct error *err) must_check;
 
 /* jailer/process.c: background, PID namespace, pid file, exec. */
 int jail_daemonize(struct jail *jail, struct error *err) must_check;

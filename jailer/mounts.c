@@ -40,6 +40,8 @@ static int change_root(struct jail *jail, struct error *err)
 
 int jail_enter_root(struct jail *jail, struct error *err)
 {
+	int ret;
+
 	if (jail->args.daemonize) {
 		jail->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 		if (jail->null_fd < 0)
@@ -50,5 +52,6 @@ int jail_enter_root(struct jail *jail, struct error *err)
 	/* What the jail mounts must not reach the host. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL))
 		return failed("make a slave mount of", "/", err);
-	return change_root(jail, err);
+	ret = jail_hold_nodes(jail, err);
+	return ret ? ret : change_root(jail, err);
 }

@@ -49,6 +49,8 @@ int jail_make_nodes(struct jail *jail, struct error *err)
 
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(directories); i++)
 		ret = make_directory(jail, directories[i], err);
+	if (!ret && jail->args.new_user_ns)
+		return jail_bind_nodes(jail, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(nodes); i++) {
 		if (mknod(nodes[i].path, S_IFCHR | 0600,
 			  makedev(nodes[i].major, nodes[i].minor)))

@@ -14,10 +14,17 @@
 
 #define UNDO_MAX 128
 
+enum undo_kind {
+	UNDO_FILE,
+	UNDO_DIRECTORY,
+	UNDO_MOUNT, /* the name is a path */
+	UNDO_TAP,   /* the name is an interface's */
+};
+
 struct undo_entry {
-	int dir_fd; /* owned by the entry */
+	int dir_fd; /* owned by the entry; -1: in no directory */
 	char name[NAME_MAX + 1];
-	bool directory;
+	enum undo_kind kind;
 };
 
 struct undo {
@@ -28,6 +35,14 @@ struct undo {
 /* Notes that @name was made in @dir_fd, of which a copy is kept. -errno. */
 int undo_note(struct undo *undo, int dir_fd, const char *name,
 	      bool directory) must_check;
+
+/* Notes that something was mounted on @path, as this process sees it: what it
+ * is mounted on cannot be removed before. -errno. */
+int undo_note_mount(struct undo *undo, const char *path) must_check;
+
+/* Notes that the tap @name was made in the network namespace that this process
+ * is in. -errno. */
+int undo_note_tap(struct undo *undo, const char *name) must_check;
 
 /* Removes all of it, last first, and forgets it. What cannot be removed (a
  * directory that others filled meanwhile) stays. */
