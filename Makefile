@@ -74,7 +74,8 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
-	test_device_state test_legacy_state test_net_state test_vsock_state
+	test_device_state test_legacy_state test_net_state test_vsock_state \
+	test_jail_tap test_jail_descriptors test_jail_landlock
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
@@ -151,7 +152,11 @@ $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
 $(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS),$(UNIT_TESTS))
+JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
+$(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(JAILER_LIBS) -lcmocka
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 

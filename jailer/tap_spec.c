@@ -170,14 +170,16 @@ static bool mtu_fits(const struct tap_spec *spec)
 	return !spec->mtu || !v6 || spec->mtu >= MTU_MIN_V6;
 }
 
-/* Copies the part of @text up to the next comma; returns where the one after
- * begins, NULL behind the last. Too long a part is cut: no value is as long. */
-static const char *next_part(const char *text, char part[VALUE_MAX + 1])
+/* Copies the part of @rest up to the next comma, and moves @rest behind that,
+ * or to NULL behind the last part. Whether it was copied whole. */
+static bool next_part(const char **rest, char part[VALUE_MAX + 1])
 {
+	const char *text = *rest;
 	size_t len = strcspn(text, ",");
 
 	snprintf(part, VALUE_MAX + 1, "%.*s", (int)MIN(len, VALUE_MAX), text);
-	return text[len] ? text + len + 1 : NULL;
+	*rest = text[len] ? text + len + 1 : NULL;
+	return len <= VALUE_MAX;
 }
 
 int tap_spec_parse(struct tap_spec *ret_spec, const char *text,
@@ -185,19 +187,18 @@ int tap_spec_parse(struct tap_spec *ret_spec, const char *text,
 {
 	struct tap_spec spec = {0};
 	char part[VALUE_MAX + 1];
-	const char *rest = next_part(text, part);
+	const char *rest = text;
 
-	if (!name_valid(part))
+	if (!next_part(&rest, part) || !name_valid(part))
 		return refuse(text, part,
 			      "is no name of an interface: 1 to 15 letters, "
 			      "digits, '-', '_', '.'",
 			      err);
 	strcpy(spec.name, part);
 	while (rest) {
-		const char *why;
+		bool whole = next_part(&rest, part);
+		const char *why = whole ? set(&spec, part) : "is too long";
 
-		rest = next_part(rest, part);
-		why = set(&spec, part);
 		if (why)
 			return refuse(text, part, why, err);
 	}
