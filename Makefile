@@ -45,7 +45,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
-	vmm/arguments.c vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -68,7 +68,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
+	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
@@ -110,7 +110,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 COLD := $(API_SRCS) snapshot/config_state.c snapshot/describe.c snapshot/pair.c snapshot/in_place.c \
 	snapshot/new_file.c snapshot/recorder.c vmm/acpi.c vmm/aml.c vmm/json_text.c vmm/mmds_sort.c \
 	vmm/boot_x86.c vmm/config.c vmm/drives.c vmm/kernel_image.c vmm/main.c vmm/mmds.c \
-	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/arguments.c vmm/options.c vmm/vmm.c
+	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/cgroups.c vmm/arguments.c vmm/options.c vmm/vmm.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
