@@ -61,8 +61,9 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c ap
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
-JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
-	jailer/process.c jailer/creds.c jailer/descriptors.c jailer/userns.c jailer/tap_spec.c jailer/tap.c jailer/landlock.c
+JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c jailer/userns.c jailer/root.c \
+	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
+	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/exec.c jailer/cleanup.c
 JAILER_LIBS := -lnl-route-3 -lnl-3
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 

@@ -21,18 +21,33 @@
 /* Device nodes that a jail without root has from the host. */
 #define USERNS_NODES 4
 
+#define JAIL_CGROUPS_MAX 16
+
 struct jail {
 	struct jail_args args;
 
 	/* The plan: pure consequences of the arguments. */
 	char exec_path[PATH_MAX];	  /* canonical */
 	const char *exec_name;		  /* its last component */
+	char base_path[PATH_MAX];	  /* canonical */
 	char root_path[PATH_MAX];	  /* BASE/EXEC_NAME/ID/root */
 	char pid_file_name[NAME_MAX + 8]; /* EXEC_NAME.pid */
+	int uffd_minor;			  /* of /dev/userfaultfd, or -1 */
 
 	/* Open while the jail is built, -1 otherwise; all CLOEXEC. */
-	int root_fd; /* O_PATH: the jail's root, also after pivot_root */
-	int null_fd; /* /dev/null of the host, for --daemonize */
+	int lock_fd;   /* directory ID, locked against others of our kind */
+	int root_fd;   /* the jail's root, also after pivot_root */
+	int tree_fd;   /* mount of it that is nowhere yet */
+	int binary_fd; /* mount of the binary, for --exec-by bind */
+	int null_fd;   /* /dev/null of the host, for --daemonize */
+	int parent_fd; /* in a child: to the process that waits for exec */
+
+	/* The cgroups that were made: the files that take a PID, those of
+	 * where the process is now, and the directories' paths. */
+	int cgroup_fds[JAIL_CGROUPS_MAX];
+	int cgroup_homes[JAIL_CGROUPS_MAX]; /* -1: not known */
+	char cgroup_paths[JAIL_CGROUPS_MAX][PATH_MAX];
+	size_t cgroup_count;
 	int host_nodes[USERNS_NODES]; /* mounts of the host's, --new-user-ns */
 
 	struct undo undo;
@@ -47,7 +62,7 @@ struct jail {
 int jail_plan(struct jail *jail, struct error *err) must_check;
 
 /* jailer/root.c: the directories down to the jail's root, and the binary in
- * it. Opens root_fd. */
+ * it. Opens lock_fd and root_fd. */
 int jail_make_root(struct jail *jail, struct error *err) must_check;
 int jail_place_exec_file(struct jail *jail, struct error *err) must_check;
 
@@ -55,11 +70,21 @@ int jail_place_exec_file(struct jail *jail, struct error *err) must_check;
  * may do what follows; ids inside are --uid and --gid, outside the caller's. */
 int jail_enter_user_ns(struct jail *jail, struct error *err) must_check;
 
-/* Device nodes cannot be made there. The host's are held as mounts while they
- * can be seen (after the mount namespace was made), and bound to files of the
- * jail's when it has a /dev. */
-int jail_hold_nodes(struct jail *jail, struct error *err) must_check;
-int jail_bind_nodes(struct jail *jail, struct error *err) must_check;
+/* Device nodes cannot be made there: the host's are held as mounts while they
+ * can be seen, and each is bound to a file when the jail has a /dev. One that
+ * the host lacks, and that is not needed, is left out. -errno. */
+int userns_bind_node(struct jail *jail, int dir_fd, const char *path,
+		     const char *name) must_check;
+
+/* jailer/netns.c: the network namespace of --netns. */
+int jail_join_netns(struct jail *jail, struct error *err) must_check;
+
+/* jailer/cgroup.c: makes the cgroups, sets their values, and fills in
+ * cgroup_fds; moves this process there, and closes them, unless that is left
+ * to the monitor; for --cleanup, removes the jail's own again. */
+int jail_make_cgroups(struct jail *jail, struct error *err) must_check;
+int jail_join_cgroups(struct jail *jail, struct error *err) must_check;
+int jail_remove_cgroups(const struct jail *jail, struct error *err) must_check;
 
 /* jailer/mounts.c: a mount namespace whose root is the jail's. Afterwards paths
  * mean the inside. */
@@ -77,12 +102,27 @@ int jail_make_taps(struct jail *jail, struct error *err) must_check;
  * after no_new_privs. */
 int jail_restrict_access(struct jail *jail, struct error *err) must_check;
 
-/* jailer/process.c: background, PID namespace, pid file, exec. */
-int jail_daemonize(struct jail *jail, struct error *err) must_check;
-int jail_enter_pid_ns(struct jail *jail, struct error *err) must_check;
-int jail_exec(struct jail *jail, struct error *err) must_check;
+/* jailer/process.c: background, PID namespace and pid file. Where that takes
+ * another process, only the new one comes back from it; the one that the caller
+ * started waits for the exec and ends with 0, or comes back with the reason why
+ * there was none. */
+int jail_fork(struct jail *jail, struct error *err) must_check;
+
+/* jailer/process.c: what a child tells that process: an error, or that exec is
+ * next. */
+void jail_report(const struct jail *jail, const struct error *err);
+void jail_announce_exec(const struct jail *jail);
+
+/* jailer/rlimit.c: resource limits. */
+int jail_set_limits(struct jail *jail, struct error *err) must_check;
 
 /* jailer/creds.c: groups, ids, capabilities; no way back. */
 int jail_drop_privileges(struct jail *jail, struct error *err) must_check;
+
+/* jailer/exec.c: the monitor, with its arguments. */
+int jail_exec(struct jail *jail, struct error *err) must_check;
+
+/* jailer/cleanup.c: removes what is left of a jail that nobody lives in. */
+int jail_clean_up(struct jail *jail, struct error *err) must_check;
 
 #endif

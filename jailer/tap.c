@@ -62,7 +62,7 @@ static int create(struct jail *jail, const struct tap_spec *spec,
 		     ioctl(fd, TUNSETPERSIST, 1)))
 		ret = -errno;
 	if (!ret)
-		ret = undo_note_tap(&jail->undo, spec->name);
+		ret = undo_note(&jail->undo, UNDO_TAP, -1, spec->name);
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Failed to create tap %s:", spec->name);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the stages made outside this process, to take away again when a later
- * one fails. Entries name files below a directory descriptor: those still lead
- * there after pivot_root. Nothing is removed that was there before.
+ * What the stages made or changed outside this process, to set right again when
+ * a later one fails. Entries name files below a directory descriptor: those
+ * still lead there after pivot_root. Nothing is removed that was there before.
  */
 #ifndef EMBER_JAILER_UNDO_H
 #define EMBER_JAILER_UNDO_H
@@ -11,20 +11,26 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #define UNDO_MAX 128
 
 enum undo_kind {
-	UNDO_FILE,
-	UNDO_DIRECTORY,
-	UNDO_MOUNT, /* the name is a path */
-	UNDO_TAP,   /* the name is an interface's */
+	UNDO_FILE,	/* remove NAME in FD */
+	UNDO_DIRECTORY, /* remove NAME in FD, unless others filled it */
+	UNDO_OWNER,	/* give FD its owner and mode back */
+	UNDO_CGROUP,	/* move this process back: FD is a file for PIDs */
+	UNDO_MOUNT,	/* unmount /NAME */
+	UNDO_TAP,	/* remove the network interface NAME */
 };
 
 struct undo_entry {
-	int dir_fd; /* owned by the entry; -1: in no directory */
-	char name[NAME_MAX + 1];
 	enum undo_kind kind;
+	int fd; /* owned by the entry, or -1 */
+	char name[NAME_MAX + 1];
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
 };
 
 struct undo {
@@ -32,19 +38,22 @@ struct undo {
 	size_t count;
 };
 
-/* Notes that @name was made in @dir_fd, of which a copy is kept. -errno. */
-int undo_note(struct undo *undo, int dir_fd, const char *name,
-	      bool directory) must_check;
+/* All return -errno, and keep a copy of the descriptor they are given. */
+int undo_note(struct undo *undo, enum undo_kind kind, int fd,
+	      const char *name) must_check;
+int undo_note_owner(struct undo *undo, int fd,
+		    const struct stat *st) must_check;
 
-/* Notes that something was mounted on @path, as this process sees it: what it
- * is mounted on cannot be removed before. -errno. */
-int undo_note_mount(struct undo *undo, const char *path) must_check;
+/* Opens the directory @name in @dir_fd, made with @mode if it is not there.
+ * Symbolic links are not followed. */
+int undo_mkdir(struct undo *undo, int dir_fd, const char *name, mode_t mode,
+	       int *ret_fd) must_check;
 
-/* Notes that the tap @name was made in the network namespace that this process
- * is in. -errno. */
-int undo_note_tap(struct undo *undo, const char *name) must_check;
+/* Makes the file @name, which must not be there, and opens it for writing. */
+int undo_create(struct undo *undo, int dir_fd, const char *name, mode_t mode,
+		int *ret_fd) must_check;
 
-/* Removes all of it, last first, and forgets it. What cannot be removed (a
+/* Undoes all of it, last first, and forgets it. What cannot be removed (a
  * directory that others filled meanwhile) stays. */
 void undo_run(struct undo *undo);
 

@@ -53,32 +53,6 @@ static void forbid_more(void)
 	(void)ignored;
 }
 
-int jail_enter_user_ns(struct jail *jail, struct error *err)
-{
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
-	int ret;
-
-	if (!jail->args.new_user_ns)
-		return 0;
-	if (uid == 0)
-		fputs("Warning! The caller of --new-user-ns is root, and so is "
-		      "the monitor when it gets out of the jail.\n",
-		      stderr);
-	if (unshare(CLONE_NEWUSER))
-		return error_set_os(err, errno,
-				    "Failed to make a user namespace:");
-	ret = map_ids(&jail->args, uid, gid);
-	if (ret)
-		return error_set_os(err, -ret,
-				    "Failed to map ids %u and %u in the user "
-				    "namespace:",
-				    (unsigned int)jail->args.uid,
-				    (unsigned int)jail->args.gid);
-	forbid_more();
-	return 0;
-}
-
 /* ------------------------------------------------------------ device nodes */
 
 static const struct {
@@ -111,14 +85,12 @@ static int lack(size_t node, int code, struct error *err)
 	return 0;
 }
 
-int jail_hold_nodes(struct jail *jail, struct error *err)
+static int hold_nodes(struct jail *jail, struct error *err)
 {
 	int ret = 0;
 
 	for (size_t i = 0; i < USERNS_NODES; i++)
 		jail->host_nodes[i] = -1;
-	if (!jail->args.new_user_ns)
-		return 0;
 	for (size_t i = 0; !ret && i < USERNS_NODES; i++) {
 		const char *path = nodes[i].path;
 
@@ -136,38 +108,59 @@ int jail_hold_nodes(struct jail *jail, struct error *err)
 	return ret;
 }
 
-/* Onto a file made for it: one that is there already is somebody else's. */
-static int bind_node(struct jail *jail, size_t node)
+static int *find_held(struct jail *jail, const char *path)
 {
-	const char *path = nodes[node].path;
-	AUTO_CLOSE int file =
-		open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		     0600);
-	int ret;
-
-	if (file < 0)
-		return -errno;
-	ret = undo_note(&jail->undo, jail->root_fd, path + 1, false);
-	if (ret)
-		return ret;
-	if (move_mount(jail->host_nodes[node], "", AT_FDCWD, path,
-		       MOVE_MOUNT_F_EMPTY_PATH))
-		return -errno;
-	return undo_note_mount(&jail->undo, path);
+	for (size_t i = 0; i < USERNS_NODES; i++)
+		if (strcmp(nodes[i].path, path) == 0)
+			return &jail->host_nodes[i];
+	return NULL;
 }
 
-int jail_bind_nodes(struct jail *jail, struct error *err)
+/* Onto a file made for it: one that is there already is somebody else's. */
+int userns_bind_node(struct jail *jail, int dir_fd, const char *path,
+		     const char *name)
 {
-	for (size_t i = 0; i < USERNS_NODES; i++) {
-		int ret = 0;
+	int *held = find_held(jail, path);
+	AUTO_CLOSE int file = -1;
+	int ret;
 
-		if (jail->host_nodes[i] >= 0)
-			ret = bind_node(jail, i);
-		close_fd(&jail->host_nodes[i]);
-		if (ret)
-			return error_set_os(err, -ret,
-					    "Failed to create %s in the jail:",
-					    nodes[i].path);
-	}
-	return 0;
+	if (!held || *held < 0)
+		return 0;
+	ret = undo_create(&jail->undo, dir_fd, name, 0600, &file);
+	if (ret)
+		return ret;
+	if (move_mount(*held, "", file, "",
+		       MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+		return -errno;
+	close_fd(held);
+	return undo_note(&jail->undo, UNDO_MOUNT, -1, path + 1);
+}
+
+/* ------------------------------------------------------------------ stage */
+
+int jail_enter_user_ns(struct jail *jail, struct error *err)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	int ret;
+
+	if (!jail->args.new_user_ns)
+		return 0;
+	if (uid == 0)
+		fputs("Warning! The caller of --new-user-ns is root, and so is "
+		      "the monitor when it gets out of the jail.\n",
+		      stderr);
+	/* With mounts of its own: those of others cannot be copied from. */
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+		return error_set_os(err, errno,
+				    "Failed to make a user namespace:");
+	ret = map_ids(&jail->args, uid, gid);
+	if (ret)
+		return error_set_os(err, -ret,
+				    "Failed to map ids %u and %u in the user "
+				    "namespace:",
+				    (unsigned int)jail->args.uid,
+				    (unsigned int)jail->args.gid);
+	forbid_more();
+	return hold_nodes(jail, err);
 }
