@@ -26,7 +26,7 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 # LTO finds them compiled as well.
 LTO := $(if $(CLANG)$(SAN),,-flto=auto -ffat-lto-objects)
 AR := $(if $(LTO),gcc-ar,ar)
-CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip
+CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip -isystem /usr/include/libnl3
 CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 # The release is a static program: its start-up time and memory are features.
 # Sanitizers need the dynamic linker.
@@ -45,7 +45,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
-	vmm/arguments.c vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -61,20 +61,22 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c ap
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
-JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/netns.c jailer/cgroup.c \
-	jailer/mounts.c jailer/nodes.c jailer/process.c jailer/rlimit.c jailer/creds.c jailer/exec.c \
-	jailer/undoer.c jailer/cleanup.c
+JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c jailer/userns.c jailer/root.c \
+	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
+	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
+JAILER_LIBS := -lnl-route-3 -lnl-3
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
+	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
-	test_device_state test_legacy_state test_net_state test_vsock_state
+	test_device_state test_legacy_state test_net_state test_vsock_state \
+	test_jail_tap test_jail_descriptors test_jail_landlock
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
@@ -109,7 +111,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 COLD := $(API_SRCS) snapshot/config_state.c snapshot/describe.c snapshot/pair.c snapshot/in_place.c \
 	snapshot/new_file.c snapshot/recorder.c vmm/acpi.c vmm/aml.c vmm/json_text.c vmm/mmds_sort.c \
 	vmm/boot_x86.c vmm/config.c vmm/drives.c vmm/kernel_image.c vmm/main.c vmm/mmds.c \
-	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/arguments.c vmm/options.c vmm/vmm.c
+	vmm/mmds_http.c vmm/mptable.c vmm/nets.c vmm/cgroups.c vmm/arguments.c vmm/options.c vmm/vmm.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
@@ -126,8 +128,8 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember-jailer: $(B)/jailer/main.o $(B)/libember-jailer.a $(B)/libember.a
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^
+$(B)/ember-jailer: $(B)/jailer/main.o $(B)/jailer/no_resolver.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ $(JAILER_LIBS)
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
@@ -151,7 +153,11 @@ $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
 $(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS),$(UNIT_TESTS))
+JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
+$(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(JAILER_LIBS) -lcmocka
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
@@ -269,7 +275,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)

@@ -2,9 +2,9 @@
 #include "jailer/args.h"
 
 #include "jailer/cgroup.h"
+#include "jailer/descriptors.h"
 #include "vmm/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -31,14 +31,26 @@ static const struct argument_row rows[] = {
 	{"help", ARGUMENT_SWITCH, AT(help), NULL, "print this text"},
 	{"id", ARGUMENT_TEXT, AT(id), ARGUMENT_REQUIRED,
 	 "name of the microVM and of its jail"},
+	{"keep-fd", ARGUMENT_LIST, AT(keep_fds), NULL,
+	 "descriptor to leave open for the monitor"},
+	{"late-cgroup", ARGUMENT_SWITCH, AT(late_cgroup), NULL,
+	 "let the monitor join its cgroups when its microVM is there"},
 	{"netns", ARGUMENT_TEXT, AT(netns), NULL,
 	 "path of a network namespace to join"},
+	{"new-net-ns", ARGUMENT_SWITCH, AT(new_net_ns), NULL,
+	 "run in a network namespace of its own"},
 	{"new-pid-ns", ARGUMENT_SWITCH, AT(new_pid_ns), NULL,
 	 "run as first process of a new PID namespace"},
+	{"new-user-ns", ARGUMENT_SWITCH, AT(new_user_ns), NULL,
+	 "need no root: uid and gid are the caller's, seen from inside"},
+	{"no-landlock", ARGUMENT_SWITCH, AT(no_landlock), NULL,
+	 "restrict no access by Landlock"},
 	{"parent-cgroup", ARGUMENT_TEXT, AT(parent_cgroup), NULL,
 	 "cgroup to make the microVM's below [name of the binary]"},
 	{"resource-limit", ARGUMENT_LIST, AT(resource_limits), NULL,
 	 "fsize=BYTES or no-file=N [no-file=2048]"},
+	{"tap", ARGUMENT_LIST, AT(tap_list), NULL,
+	 "NAME[,addr=ADDRESS/PREFIX][,mac=MAC][,mtu=N]: a tap to make"},
 	{"uid", ARGUMENT_NUMBER, AT(uid), NULL, "user to run as"},
 	{"version", ARGUMENT_SWITCH, AT(version), NULL, "print the version"},
 };
@@ -79,6 +91,9 @@ static int check_cgroups(const struct jail_args *args, struct error *err)
 				 "Invalid cgroup version %lu: there are 1 and "
 				 "2.",
 				 args->cgroup_version);
+	if (args->late_cgroup && args->cgroups.count == 0 &&
+	    !(args->cgroup_version == 2 && args->parent_cgroup))
+		return arguments_missing("cgroup", err);
 	if (args->parent_cgroup)
 		ret = cgroup_check_parent(args->parent_cgroup, err);
 	for (size_t i = 0; !ret && i < args->cgroups.count; i++) {
@@ -87,18 +102,6 @@ static int check_cgroups(const struct jail_args *args, struct error *err)
 		ret = cgroup_parse_value(args->cgroups.values[i], &value, err);
 	}
 	return ret;
-}
-
-/* Digits only, and no more than 64 bits. */
-static bool read_number(const char *text, uint64_t *ret)
-{
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return false;
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	return !errno && !*end;
 }
 
 static int set_limit(struct jail_limits *limits, const char *text,
@@ -112,7 +115,7 @@ static int set_limit(struct jail_limits *limits, const char *text,
 		number = &limits->fsize;
 	else if (len == strlen("no-file") && !memcmp(text, "no-file", len))
 		number = &limits->no_file;
-	if (!number || !read_number(value + 1, number))
+	if (!number || arguments_number(value + 1, number))
 		return error_set(err, EINVAL,
 				 "Invalid format for resources: '%s' is "
 				 "neither fsize=BYTES nor no-file=NUMBER.",
@@ -152,6 +155,19 @@ static int set_exec_by(struct jail_args *args, struct error *err)
 			 args->exec_by_text);
 }
 
+/* Where the network comes from. Only who owns a network namespace can make
+ * taps in it. */
+static int check_network(const struct jail_args *args, struct error *err)
+{
+	if (args->netns && args->new_net_ns)
+		return arguments_excluded("netns", "new-net-ns", err);
+	if (args->netns && args->new_user_ns)
+		return arguments_excluded("netns", "new-user-ns", err);
+	if (args->new_user_ns && args->tap_list.count > 0 && !args->new_net_ns)
+		return arguments_missing("new-net-ns", err);
+	return 0;
+}
+
 int jail_args_parse(struct jail_args *args, int argc, char *const argv[],
 		    struct error *err)
 {
@@ -178,7 +194,13 @@ int jail_args_parse(struct jail_args *args, int argc, char *const argv[],
 		ret = check_cgroups(args, err);
 	if (!ret)
 		ret = set_limits(args, err);
-	return ret ? ret : set_exec_by(args, err);
+	if (!ret)
+		ret = set_exec_by(args, err);
+	if (!ret)
+		ret = check_network(args, err);
+	if (!ret)
+		ret = descriptors_parse(&args->keep_fds, args->keep, err);
+	return ret ? ret : tap_specs_parse(args->taps, &args->tap_list, err);
 }
 
 void jail_args_print_help(FILE *out)

@@ -6,6 +6,7 @@
 #ifndef EMBER_JAILER_ARGS_H
 #define EMBER_JAILER_ARGS_H
 
+#include "jailer/tap.h"
 #include "vmm/arguments.h"
 
 /* How the binary gets into the jail. */
@@ -38,6 +39,14 @@ struct jail_args {
 	struct jail_limits limits;	      /* the same, as numbers */
 	const char *exec_by_text;
 	enum jail_exec_by exec_by;
+	struct argument_list keep_fds; /* see keep */
+	int keep[ARGUMENT_LIST_MAX];   /* ascending, from 3 on, open */
+	bool late_cgroup;
+	bool new_net_ns;
+	bool new_user_ns;
+	bool no_landlock;
+	struct argument_list tap_list; /* see taps */
+	struct tap_spec taps[ARGUMENT_LIST_MAX];
 	bool cleanup;
 	bool help;
 	bool version;

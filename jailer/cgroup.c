@@ -297,7 +297,9 @@ static int add(struct maker *maker, int dir_fd, const char *path,
 	       const char *mount, const char *controller)
 {
 	struct jail *jail = maker->jail;
-	const char *procs = controller ? "tasks" : "cgroup.procs";
+	/* The one moves a thread, the other a process with its threads. */
+	bool one = controller && !jail->args.late_cgroup;
+	const char *procs = one ? "tasks" : "cgroup.procs";
 	size_t at = jail->cgroup_count;
 	int fd = openat(dir_fd, procs, O_WRONLY | O_CLOEXEC);
 
@@ -463,6 +465,8 @@ static int refuse_join(const char *path, int code, struct error *err)
 
 int jail_join_cgroups(struct jail *jail, struct error *err)
 {
+	if (jail->args.late_cgroup)
+		return 0; /* jail_exec hands them over */
 	for (size_t i = 0; i < jail->cgroup_count; i++) {
 		int ret = 0;
 

@@ -40,7 +40,9 @@ int jail_drop_privileges(struct jail *jail, struct error *err)
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Failed to empty the bounding set:");
-	if (syscall(SYS_setgroups, 0, NULL))
+	/* In a user namespace of an ordinary user's, groups are the caller's
+	 * for good: the kernel has setgroups denied there. */
+	if (!jail->args.new_user_ns && syscall(SYS_setgroups, 0, NULL))
 		return error_set_os(err, errno, "Failed to drop groups:");
 	if (become(SYS_setresgid, gid))
 		return error_set_os(err, errno,

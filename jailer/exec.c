@@ -2,13 +2,15 @@
 #include "jailer/jail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
-#define MONITOR_ARGS 10 /* ours, with the NULL at the end */
+/* Ours, with the NULL at the end. */
+#define MONITOR_ARGS (10 + 2 * JAIL_CGROUPS_MAX)
 
 static uint64_t cpu_us(void)
 {
@@ -28,11 +30,29 @@ static void reset_signals(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+/* With --late-cgroup: the files that are left open, and their numbers as
+ * arguments. Returns how many arguments. */
+static size_t hand_over_cgroups(const struct jail *jail, char **argv,
+				char numbers[JAIL_CGROUPS_MAX][16])
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < jail->cgroup_count; i++) {
+		fcntl(jail->cgroup_fds[i], F_SETFD, 0);
+		snprintf(numbers[i], sizeof(numbers[i]), "%d",
+			 jail->cgroup_fds[i]);
+		argv[count++] = (char *)(uintptr_t) "--cgroup-fd";
+		argv[count++] = numbers[i];
+	}
+	return count;
+}
+
 int jail_exec(struct jail *jail, struct error *err)
 {
 	AUTO_FREE char **argv = calloc(
 		(size_t)jail->args.extra_count + MONITOR_ARGS, sizeof(*argv));
 	char *const environment[] = {NULL};
+	char cgroups[JAIL_CGROUPS_MAX][16];
 	char path[NAME_MAX + 2], start[32], start_cpu[32], parent_cpu[32];
 	size_t count = 0;
 
@@ -51,6 +71,7 @@ int jail_exec(struct jail *jail, struct error *err)
 	argv[count++] = start_cpu;
 	argv[count++] = (char[]){"--parent-cpu-time-us"};
 	argv[count++] = parent_cpu;
+	count += hand_over_cgroups(jail, argv + count, cgroups);
 	for (int i = 0; i < jail->args.extra_count; i++)
 		argv[count++] = jail->args.extra[i];
 	reset_signals();

@@ -21,6 +21,9 @@
 #include <semaphore.h>
 #include <sys/types.h>
 
+/* Device nodes that a jail without root has from the host. */
+#define USERNS_NODES 4
+
 #define JAIL_CGROUPS_MAX 16
 
 struct jail {
@@ -47,6 +50,7 @@ struct jail {
 	int cgroup_homes[JAIL_CGROUPS_MAX]; /* -1: not known */
 	char cgroup_paths[JAIL_CGROUPS_MAX][PATH_MAX];
 	size_t cgroup_count;
+	int host_nodes[USERNS_NODES]; /* mounts of the host's, --new-user-ns */
 
 	struct undo undo;
 	struct {
@@ -68,12 +72,22 @@ int jail_plan(struct jail *jail, struct error *err) must_check;
 int jail_make_root(struct jail *jail, struct error *err) must_check;
 int jail_place_exec_file(struct jail *jail, struct error *err) must_check;
 
+/* jailer/userns.c: with --new-user-ns, a user namespace in which this process
+ * may do what follows; ids inside are --uid and --gid, outside the caller's. */
+int jail_enter_user_ns(struct jail *jail, struct error *err) must_check;
+
+/* Device nodes cannot be made there: the host's are held as mounts while they
+ * can be seen, and each is bound to a file when the jail has a /dev. One that
+ * the host lacks, and that is not needed, is left out. -errno. */
+int userns_bind_node(struct jail *jail, int dir_fd, const char *path,
+		     const char *name) must_check;
+
 /* jailer/netns.c: the network namespace of --netns. */
 int jail_join_netns(struct jail *jail, struct error *err) must_check;
 
 /* jailer/cgroup.c: makes the cgroups, sets their values, and fills in
- * cgroup_fds; moves this process there, and closes them; for --cleanup, removes
- * the jail's own again. */
+ * cgroup_fds; moves this process there, and closes them, unless that is left
+ * to the monitor; for --cleanup, removes the jail's own again. */
 int jail_make_cgroups(struct jail *jail, struct error *err) must_check;
 int jail_join_cgroups(struct jail *jail, struct error *err) must_check;
 int jail_remove_cgroups(const struct jail *jail, struct error *err) must_check;
@@ -84,6 +98,16 @@ int jail_enter_root(struct jail *jail, struct error *err) must_check;
 
 /* jailer/nodes.c: /dev, /run and the device nodes, inside. */
 int jail_make_nodes(struct jail *jail, struct error *err) must_check;
+
+/* jailer/tap.c: --new-net-ns and --tap. Taps are made through the jail's own
+ * /dev/net/tun, in the network namespace that the jail is in by then. */
+int jail_make_net_ns(struct jail *jail, struct error *err) must_check;
+int jail_make_taps(struct jail *jail, struct error *err) must_check;
+
+/* jailer/landlock.c: what the kernel's Landlock can withhold, if it has it;
+ * before limits (it needs descriptors) and while it may: with rights, or after
+ * no_new_privs. */
+int jail_restrict_access(struct jail *jail, struct error *err) must_check;
 
 /* jailer/process.c: background, PID namespace and pid file. Where that takes
  * another process, only the new one comes back from it; the one that the caller

@@ -23,8 +23,7 @@ static int failed(const char *step, const char *path, struct error *err)
 
 static int attach(int tree_fd, const char *path)
 {
-	return (int)syscall(SYS_move_mount, tree_fd, "", AT_FDCWD, path,
-			    MOVE_MOUNT_F_EMPTY_PATH);
+	return move_mount(tree_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 /* A mount, nowhere yet, of the file at @path, which must be the open one. */
@@ -41,9 +40,9 @@ static int copy_mount(const char *path, int same_as, unsigned int flags,
 		return error_set(err, EINVAL,
 				 "%s is no longer what it was when this began",
 				 path);
-	tree = (int)syscall(SYS_open_tree, fd, "",
-			    AT_EMPTY_PATH | OPEN_TREE_CLONE |
-				    OPEN_TREE_CLOEXEC | flags);
+	tree = open_tree(fd, "",
+			 AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+				 flags);
 	if (tree < 0)
 		return failed("copy the mount of", path, err);
 	*ret_fd = tree;

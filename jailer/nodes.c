@@ -64,6 +64,8 @@ static int make_node(struct jail *jail, int dir_fd, const struct node *node)
 {
 	int ret;
 
+	if (jail->args.new_user_ns)
+		return userns_bind_node(jail, dir_fd, node->path, node->name);
 	if (mknodat(dir_fd, node->name, S_IFCHR | 0600,
 		    makedev(node->major, node->minor)))
 		return -errno;

@@ -44,9 +44,12 @@ static int find_misc_minor(const char *driver)
 	return found;
 }
 
+/* In a user namespace of its own, 0 is but a name of the caller's. */
 static void warn_of_root(const struct jail_args *args)
 {
-	if (!args->cleanup && (args->uid == 0 || args->gid == 0))
+	if (args->cleanup || args->new_user_ns)
+		return;
+	if (args->uid == 0 || args->gid == 0)
 		fprintf(stderr,
 			"Warning! The microVM runs as uid %lu, gid %lu: zero "
 			"is root, to whom the host's files belong.\n",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "jailer/undo.h"
 
+#include "jailer/tap.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -106,6 +108,9 @@ static void undo_one(const struct undo_entry *entry)
 		return;
 	case UNDO_MOUNT:
 		umount2(entry->name, MNT_DETACH | UMOUNT_NOFOLLOW);
+		return;
+	case UNDO_TAP:
+		tap_remove(entry->name);
 		return;
 	case UNDO_FILE:
 	case UNDO_DIRECTORY:

@@ -21,6 +21,7 @@ enum undo_kind {
 	UNDO_OWNER,	/* give FD its owner and mode back */
 	UNDO_CGROUP,	/* move this process back: FD is a file for PIDs */
 	UNDO_MOUNT,	/* unmount NAME, a path */
+	UNDO_TAP,	/* remove the network interface NAME */
 };
 
 struct undo_entry {
