@@ -76,9 +76,9 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
-	test_jail_tap test_jail_descriptors test_jail_landlock
+	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -156,6 +156,7 @@ $(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
 JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
 $(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(JAILER_LIBS) -lcmocka
+$(B)/tests/unit/test_jail_cgroup: LDFLAGS += -Wl,--wrap=mkdirat
 
 FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
@@ -165,7 +166,9 @@ $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libemb
 $(B)/tests/fuzz/fuzz_state $(B)/tests/fuzz/fuzz_machine_state: $(B)/tests/fake/state_mutator.o
 $(B)/tests/fuzz/fuzz_machine_state: %: %.o $(B)/tests/fake/kvm_ioctl.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=ioctl -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
-FAKED_FUZZ := $(filter-out fuzz_machine_state,$(FUZZ_TARGETS))
+$(B)/tests/fuzz/fuzz_jail_args: %: %.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(JAILER_LIBS)
+FAKED_FUZZ := $(filter-out fuzz_machine_state fuzz_jail_args,$(FUZZ_TARGETS))
 $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
