@@ -13,54 +13,49 @@
  * jailer that failed, and took its own away. */
 #define ATTEMPTS 5
 
-/* The directories below the base, each entered without following links: others
- * may have written here before. Below a jail's own one only a lock's holder
- * works. */
-static int enter_all(struct jail *jail, int base_fd, struct error *err)
+/* A directory, made if it is not there. No link is followed: others may have
+ * written here before. */
+static int enter(struct jail *jail, int dir_fd, const char *name, int *ret_fd,
+		 struct error *err)
 {
-	const char *names[] = {jail->exec_name, jail->args.id, "root"};
-	AUTO_CLOSE int fd = base_fd;
+	int ret = undo_mkdir(&jail->undo, dir_fd, name, 0755, ret_fd);
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		int next = -1;
-		int ret = undo_mkdir(&jail->undo, fd, names[i], 0755, &next);
-
-		if (ret)
-			return error_set_os(
-				err, -ret,
-				"Failed to create directory %s of %s:",
-				names[i], jail->root_path);
-		if (fd != jail->lock_fd)
-			close(fd);
-		fd = next;
-		if (names[i] != jail->args.id)
-			continue;
-		jail->lock_fd = fd;
-		if (flock(fd, LOCK_EX | LOCK_NB)) {
-			take_fd(&fd);
-			return error_set_os(err, errno,
-					    "Another jailer is at work in %s:",
-					    jail->root_path);
-		}
-	}
-	jail->root_fd = take_fd(&fd);
+	if (ret)
+		return error_set_os(
+			err, -ret, "Failed to create directory %s of %s:", name,
+			jail->root_path);
 	return 0;
+}
+
+/* From the jail's own directory on, only the lock's holder works. */
+static int enter_all(struct jail *jail, struct error *err)
+{
+	AUTO_CLOSE int base =
+		open(jail->base_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_CLOSE int parent = -1;
+	int ret;
+
+	if (base < 0)
+		return error_set_os(err, errno,
+				    "Failed to open %s:", jail->base_path);
+	close_fd(&jail->lock_fd);
+	ret = enter(jail, base, jail->exec_name, &parent, err);
+	if (!ret)
+		ret = enter(jail, parent, jail->args.id, &jail->lock_fd, err);
+	if (!ret && flock(jail->lock_fd, LOCK_EX | LOCK_NB))
+		return error_set_os(
+			err, errno,
+			"Another jailer is at work in %s:", jail->root_path);
+	return ret ? ret
+		   : enter(jail, jail->lock_fd, "root", &jail->root_fd, err);
 }
 
 int jail_make_root(struct jail *jail, struct error *err)
 {
-	int ret = -ENOENT;
+	int ret = enter_all(jail, err);
 
-	for (int i = 0; ret == -ENOENT && i < ATTEMPTS; i++) {
-		int fd = open(jail->base_path,
-			      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		if (fd < 0)
-			return error_set_os(err, errno, "Failed to open %s:",
-					    jail->base_path);
-		close_fd(&jail->lock_fd);
-		ret = enter_all(jail, fd, err);
-	}
+	for (int i = 1; ret == -ENOENT && i < ATTEMPTS; i++)
+		ret = enter_all(jail, err);
 	return ret;
 }
 
