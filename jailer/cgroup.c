@@ -315,18 +315,19 @@ static int add(struct maker *maker, int dir_fd, const char *path,
 	return 0;
 }
 
-/* The index of the cgroup that a controller's values belong to, in *@ret. */
+/* The index of the cgroup that a controller's values belong to, in *@ret_at. */
 static int place(struct maker *maker, const char *controller, size_t *ret_at)
 {
 	struct jail *jail = maker->jail;
 	bool v2 = jail->args.cgroup_version == 2;
-	char mount[PATH_MAX], path[PATH_MAX] = "";
+	char mount[PATH_MAX] = "", path[PATH_MAX] = "";
 	int ret = cgroup_find_mount(maker->host->mounts,
 				    jail->args.cgroup_version, controller,
 				    mount, maker->err);
 	AUTO_CLOSE int fd = -1;
 	size_t len = strlen(mount);
 
+	/* Values of controllers that share a mount share the cgroup. */
 	for (size_t i = 0; !ret && i < jail->cgroup_count; i++)
 		if (strncmp(jail->cgroup_paths[i], mount, len) == 0 &&
 		    jail->cgroup_paths[i][len] == '/') {

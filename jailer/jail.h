@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A jail while it is built: what was asked for, what follows from that, and
- * what has been made so far. Main.c owns it and passes
- * it through the stages, each of which is one function of one file. (undoer.c
- * has a second thread, which does nothing until a stage has failed.)
+ * what has been made so far. main.c owns it and passes it through the stages,
+ * each of which is one function of one file. There is one thread, but for
+ * undoer.c's, which does nothing until a stage has failed.
  *
  * A stage returns 0, or -errno with a sentence in @err that names the step, the
  * path and the reason. What it makes outside this process it notes in @undo, so

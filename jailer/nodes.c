@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #define MISC_MAJOR 10
 
@@ -70,6 +71,8 @@ static int make_node(struct jail *jail, int dir_fd, const struct node *node)
 		    makedev(node->major, node->minor)))
 		return -errno;
 	ret = undo_note(&jail->undo, UNDO_FILE, dir_fd, node->name);
+	if (ret)
+		unlinkat(dir_fd, node->name, 0);
 	if (!ret && fchownat(dir_fd, node->name, (uid_t)jail->args.uid,
 			     (gid_t)jail->args.gid, AT_SYMLINK_NOFOLLOW))
 		ret = -errno;
