@@ -175,7 +175,7 @@ static int inherit(struct maker *maker, int from, int to, const char *path)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(inherited_files); i++) {
 		const char *name = inherited_files[i];
-		char value[TEXT_MAX];
+		char value[TEXT_MAX] = "";
 		int ret = read_line(to, name, value, sizeof(value));
 
 		if (ret == -ENOENT)
