@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * --cleanup: takes a jail's directory and cgroups away when nobody lives there.
+ * --cleanup: takes a jail's directory, cgroups and taps away when nobody lives
+ * there.
  *
  * The microVM's user owned all of the jail and may have left anything in it:
  * links, FIFOs, directories nested deeper than descriptors or the stack would
@@ -19,7 +20,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
@@ -211,6 +211,24 @@ static int open_site(struct site *site)
 	return 0;
 }
 
+/* Those that outlive the monitor: a namespace of its own took its taps along,
+ * and so did one that is no longer there. */
+static int remove_taps(struct jail *jail, struct error *err)
+{
+	const struct jail_args *args = &jail->args;
+	int ret;
+
+	if (args->tap_list.count == 0 || args->new_net_ns)
+		return 0;
+	if (args->netns && access(args->netns, F_OK) && errno == ENOENT)
+		return 0;
+	ret = jail_join_netns(jail, err);
+	for (size_t i = 0; !ret && i < args->tap_list.count; i++)
+		if (if_nametoindex(args->taps[i].name))
+			tap_remove(args->taps[i].name);
+	return ret;
+}
+
 int jail_clean_up(struct jail *jail, struct error *err)
 {
 	struct site site = {
@@ -223,6 +241,8 @@ int jail_clean_up(struct jail *jail, struct error *err)
 		ret = refuse_inhabitants(&site);
 	if (!ret)
 		ret = jail_remove_cgroups(jail, err);
+	if (!ret)
+		ret = remove_taps(jail, err);
 	if (!ret && site.fd >= 0)
 		ret = remove_files(&site);
 	close_fd(&site.fd);

@@ -8,7 +8,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import jail as jails
-from jail import GID, MODES, UID, Jail, difference
+from jail import GID, MODES, UID, Jail, difference, token
+from network import ip, own_network
 from tap import main, test
 
 DEPTH = 3000
@@ -247,6 +248,35 @@ def links_in_place_of_directories_lead_nowhere(t):
     t.point(done.code == 0 and not os.path.exists(jail.dir), "the root",
             str(done))
     t.point(jails.listing(victim) == before, "the victim is untouched")
+
+
+def has_link(namespace, name):
+    return subprocess.run(
+        ["ip", "-n", namespace, "link", "show", name],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+@test
+def taps_that_stayed_go(t):
+    jails.need_root()
+    own_network()
+    name = "ember-" + token()
+    ip("netns", "add", name)
+    jail = used(t, netns="/run/netns/" + name, tap=["tap0", "tap1"])
+    try:
+        ip("-n", name, "tuntap", "add", "other", "mode", "tap")
+        t.point(has_link(name, "tap0") and has_link(name, "tap1"), "before")
+        done = jail.run(cleanup=True)
+        t.point((done.code, done.err) == (0, ""), "it succeeds", str(done))
+        t.point(not has_link(name, "tap0") and not has_link(name, "tap1"),
+                "they are gone")
+        t.point(has_link(name, "other"), "others are not")
+    finally:
+        ip("netns", "delete", name)
+    jail = used(t, "vm-2")
+    done = jail.run(cleanup=True, netns="/run/netns/" + name, tap="tap0")
+    t.point(done.code == 0 and not os.path.exists(jail.dir),
+            "the namespace may be gone already", str(done))
 
 
 @test
