@@ -26,7 +26,7 @@ OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
 # LTO finds them compiled as well.
 LTO := $(if $(CLANG)$(SAN),,-flto=auto -ffat-lto-objects)
 AR := $(if $(LTO),gcc-ar,ar)
-CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip
+CPPFLAGS := -D_GNU_SOURCE -I. -I$(MHD)/include -isystem $(LWIP)/include -isystem vmm/lwip -isystem /usr/include/libnl3
 CFLAGS := -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) -pthread
 # The release is a static program: its start-up time and memory are features.
 # Sanitizers need the dynamic linker.
@@ -46,7 +46,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
-	vmm/arguments.c vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -62,21 +62,24 @@ API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c ap
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
-JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
-	jailer/process.c jailer/creds.c
+JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c jailer/userns.c jailer/root.c \
+	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
+	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
+JAILER_LIBS := -lnl-route-3 -lnl-3
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
+	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native \
-	test_device_state test_legacy_state test_net_state test_vsock_state
+	test_device_state test_legacy_state test_net_state test_vsock_state \
+	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -127,8 +130,8 @@ $(B)/ember: $(B)/vmm/main.o $(B)/libember.a vmm/no_unwind.ld
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember-jailer: $(B)/jailer/main.o $(B)/libember-jailer.a $(B)/libember.a
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^
+$(B)/ember-jailer: $(B)/jailer/main.o $(B)/jailer/no_resolver.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ $(JAILER_LIBS)
 
 # The fakes stand before the library, so that the linker takes them instead of
 # the modules they stand for. Some programs fake more than the others.
@@ -152,7 +155,12 @@ $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
 $(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS),$(UNIT_TESTS))
+JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
+$(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(JAILER_LIBS) -lcmocka
+$(B)/tests/unit/test_jail_cgroup: LDFLAGS += -Wl,--wrap=mkdirat
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
@@ -160,7 +168,9 @@ $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libemb
 $(B)/tests/fuzz/fuzz_state $(B)/tests/fuzz/fuzz_machine_state: $(B)/tests/fake/state_mutator.o
 $(B)/tests/fuzz/fuzz_machine_state: %: %.o $(B)/tests/fake/kvm_ioctl.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -Wl,--wrap=ioctl -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
-FAKED_FUZZ := $(filter-out fuzz_machine_state,$(FUZZ_TARGETS))
+$(B)/tests/fuzz/fuzz_jail_args: %: %.o $(B)/libember-jailer.a $(B)/libember.a
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(JAILER_LIBS)
+FAKED_FUZZ := $(filter-out fuzz_machine_state fuzz_jail_args,$(FUZZ_TARGETS))
 $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
@@ -187,7 +197,7 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
@@ -202,6 +212,11 @@ $(GUEST_B)/fault_handler: tests/lib/fault_handler.c tests/fake/fault_handler.c t
 
 # What kills monitors in the middle of something.
 $(GUEST_B)/kill_at: tests/lib/kill_at.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
+
+# What stands in for the monitor in a jail.
+$(GUEST_B)/jailed: tests/lib/jailed.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
 
@@ -265,7 +280,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)

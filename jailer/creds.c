@@ -2,7 +2,6 @@
 #include "jailer/jail.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -26,6 +25,12 @@ static int empty_bounding_set(void)
 	return 0;
 }
 
+/* Of this thread alone (see undoer.c), hence not by the C library. */
+static int become(long call, unsigned int id)
+{
+	return syscall(call, id, id, id) ? -1 : 0;
+}
+
 int jail_drop_privileges(struct jail *jail, struct error *err)
 {
 	gid_t gid = (gid_t)jail->args.gid;
@@ -35,12 +40,14 @@ int jail_drop_privileges(struct jail *jail, struct error *err)
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Failed to empty the bounding set:");
-	if (setgroups(0, NULL))
+	/* In a user namespace of an ordinary user's, groups are the caller's
+	 * for good: the kernel has setgroups denied there. */
+	if (!jail->args.new_user_ns && syscall(SYS_setgroups, 0, NULL))
 		return error_set_os(err, errno, "Failed to drop groups:");
-	if (setresgid(gid, gid, gid))
+	if (become(SYS_setresgid, gid))
 		return error_set_os(err, errno,
 				    "Failed to become group %u:", gid);
-	if (setresuid(uid, uid, uid))
+	if (become(SYS_setresuid, uid))
 		return error_set_os(err, errno,
 				    "Failed to become user %u:", uid);
 	ret = drop_capabilities();

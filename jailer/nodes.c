@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All by descriptors of directories that were entered without following links:
+ * whoever had this jail before may have left anything here. The directories
+ * change hands last, so that their new owner cannot exchange a node.
+ */
 #include "jailer/jail.h"
 
 #include <errno.h>
@@ -7,58 +12,137 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
-static const char *const directories[] = {"/", "/dev", "/dev/net", "/run"};
+#define MISC_MAJOR 10
+
+enum directory { ROOT, DEV, NET, RUN, DIRECTORIES };
 
 static const struct {
-	const char *path;
-	unsigned int major, minor;
-} nodes[] = {
-	{"/dev/kvm", 10, 232},
-	{"/dev/net/tun", 10, 200},
-	{"/dev/urandom", 1, 9},
+	const char *path, *name;
+	enum directory parent;
+} directories[DIRECTORIES] = {
+	[ROOT] = {"/", "/", ROOT},
+	[DEV] = {"/dev", "dev", ROOT},
+	[NET] = {"/dev/net", "net", DEV},
+	[RUN] = {"/run", "run", ROOT},
 };
 
-static int give_away(const struct jail *jail, const char *path, mode_t mode)
-{
-	if (chmod(path, mode) ||
-	    lchown(path, (uid_t)jail->args.uid, (gid_t)jail->args.gid))
-		return -errno;
-	return 0;
-}
+struct node {
+	enum directory directory;
+	const char *path, *name;
+	unsigned int major, minor;
+	const char *without; /* what is missing without it; NULL: needed */
+};
 
-static int make_directory(struct jail *jail, const char *path,
-			  struct error *err)
+static const struct node nodes[] = {
+	{DEV, "/dev/kvm", "kvm", MISC_MAJOR, 232, NULL},
+	{NET, "/dev/net/tun", "tun", MISC_MAJOR, 200, NULL},
+	{DEV, "/dev/urandom", "urandom", 1, 9,
+	 "MMDS version 2 will not be available."},
+};
+
+static int open_directories(struct jail *jail, int fds[], struct error *err)
 {
 	int ret = 0;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
+	fds[ROOT] = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fds[ROOT] < 0)
+		return error_set_os(err, errno, "Failed to open the jail's /:");
+	for (size_t i = DEV; !ret && i < DIRECTORIES; i++) {
+		ret = undo_mkdir(&jail->undo, fds[directories[i].parent],
+				 directories[i].name, 0700, &fds[i]);
+		if (ret)
+			error_set_os(
+				err, -ret,
+				"Failed to create directory %s in the jail:",
+				directories[i].path);
+	}
+	return ret;
+}
+
+static int make_node(struct jail *jail, int dir_fd, const struct node *node)
+{
+	int ret;
+
+	if (jail->args.new_user_ns)
+		return userns_bind_node(jail, dir_fd, node->path, node->name);
+	if (mknodat(dir_fd, node->name, S_IFCHR | 0600,
+		    makedev(node->major, node->minor)))
+		return -errno;
+	ret = undo_note(&jail->undo, UNDO_FILE, dir_fd, node->name);
+	if (ret)
+		unlinkat(dir_fd, node->name, 0);
+	if (!ret && fchownat(dir_fd, node->name, (uid_t)jail->args.uid,
+			     (gid_t)jail->args.gid, AT_SYMLINK_NOFOLLOW))
 		ret = -errno;
-	if (!ret)
-		ret = give_away(jail, path, 0700);
+	return ret;
+}
+
+static int place_node(struct jail *jail, const int fds[],
+		      const struct node *node, struct error *err)
+{
+	int ret = make_node(jail, fds[node->directory], node);
+
+	if (ret && node->without) {
+		fprintf(stderr, "Warning! Could not create %s (%s). %s\n",
+			node->path, os_error_text(-ret), node->without);
+		return 0;
+	}
 	if (ret)
 		return error_set_os(
 			err, -ret,
-			"Failed to create directory %s in the jail:", path);
+			"Failed to create %s in the jail:", node->path);
 	return 0;
+}
+
+/* What it was before is noted: it may have been there before this jail. */
+static int give_away(struct jail *jail, int fd, const char *path,
+		     struct error *err)
+{
+	uid_t uid = (uid_t)jail->args.uid;
+	gid_t gid = (gid_t)jail->args.gid;
+	struct stat st;
+	int ret =
+		fstat(fd, &st) ? -errno : undo_note_owner(&jail->undo, fd, &st);
+
+	if (!ret && (st.st_mode & 07777) != 0700 && fchmod(fd, 0700))
+		ret = -errno;
+	if (!ret && fchown(fd, uid, gid))
+		ret = -errno;
+	if (ret)
+		return error_set_os(
+			err, -ret, "Failed to give away %s of the jail:", path);
+	return 0;
+}
+
+static int fill(struct jail *jail, int fds[], struct error *err)
+{
+	const struct node uffd = {DEV,
+				  "/dev/userfaultfd",
+				  "userfaultfd",
+				  MISC_MAJOR,
+				  (unsigned int)jail->uffd_minor,
+				  NULL};
+	int ret = open_directories(jail, fds, err);
+
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(nodes); i++)
+		ret = place_node(jail, fds, &nodes[i], err);
+	if (!ret && jail->uffd_minor >= 0)
+		ret = place_node(jail, fds, &uffd, err);
+	for (size_t i = ROOT; !ret && i < DIRECTORIES; i++)
+		ret = give_away(jail, fds[i], directories[i].path, err);
+	return ret;
 }
 
 int jail_make_nodes(struct jail *jail, struct error *err)
 {
-	int ret = 0;
+	int fds[DIRECTORIES] = {-1, -1, -1, -1};
+	mode_t mask = umask(0); /* modes are what the tables say */
+	int ret = fill(jail, fds, err);
 
-	for (size_t i = 0; !ret && i < ARRAY_SIZE(directories); i++)
-		ret = make_directory(jail, directories[i], err);
-	for (size_t i = 0; !ret && i < ARRAY_SIZE(nodes); i++) {
-		if (mknod(nodes[i].path, S_IFCHR | 0600,
-			  makedev(nodes[i].major, nodes[i].minor)))
-			ret = -errno;
-		if (!ret)
-			ret = give_away(jail, nodes[i].path, 0600);
-		if (ret)
-			error_set_os(err, -ret,
-				     "Failed to create %s in the jail:",
-				     nodes[i].path);
-	}
+	umask(mask);
+	for (size_t i = ROOT; i < DIRECTORIES; i++)
+		close_fd(&fds[i]);
 	return ret;
 }

@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 static int backing_error(struct error *err, int code, const char *path)
@@ -29,8 +27,15 @@ static int measure(int fd, const struct stat *st, uint64_t *ret_size)
 		*ret_size = (uint64_t)st->st_size;
 		return 0;
 	}
-	if (S_ISBLK(st->st_mode))
-		return ioctl(fd, BLKGETSIZE64, ret_size) ? -errno : 0;
+	/* No ioctl: in a jail that Landlock guards, those are for /dev. */
+	if (S_ISBLK(st->st_mode)) {
+		off_t end = lseek(fd, 0, SEEK_END);
+
+		if (end < 0)
+			return -errno;
+		*ret_size = (uint64_t)end;
+		return 0;
+	}
 	return S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL;
 }
 

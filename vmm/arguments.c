@@ -27,15 +27,19 @@ static size_t row_index(const struct argument_table *table, const char *name)
 	return index;
 }
 
-static int parse_number(const char *text, uint64_t *ret)
+int arguments_number(const char *text, uint64_t *ret)
 {
+	uint64_t number;
 	char *end;
 
 	if (!isdigit((unsigned char)text[0]))
 		return -EINVAL;
 	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	return errno || *end ? -EINVAL : 0;
+	number = strtoull(text, &end, 10);
+	if (errno || *end)
+		return -EINVAL;
+	*ret = number;
+	return 0;
 }
 
 static int append(struct argument_list *list, const struct argument_row *row,
@@ -66,7 +70,7 @@ static int store(void *target, const struct argument_row *row,
 		return append(field, row, value, err);
 	case ARGUMENT_NUMBER:
 	default:
-		if (parse_number(value, field))
+		if (arguments_number(value, field))
 			return error_set(err, EINVAL,
 					 "'%s' of argument '%s' is not a "
 					 "number.",

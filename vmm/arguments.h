@@ -60,6 +60,9 @@ int arguments_parse(const struct argument_table *table, void *target, int argc,
 		    char *const argv[], struct arguments_seen *ret_seen,
 		    struct error *err) must_check;
 
+/* The value of a number: decimal digits and nothing else, 64 bits. -EINVAL. */
+int arguments_number(const char *text, uint64_t *ret) must_check;
+
 /* Whether @name, which is in the table, was given. */
 bool arguments_saw(const struct argument_table *table,
 		   const struct arguments_seen *seen, const char *name);

@@ -18,6 +18,8 @@ static const struct argument_row rows[] = {
 	 "path of the API socket [/run/firecracker.socket]"},
 	{"boot-timer", ARGUMENT_SWITCH, AT(boot_timer), NULL,
 	 "add the boot timer device"},
+	{"cgroup-fd", ARGUMENT_LIST, AT(cgroup_fd_list), NULL,
+	 "cgroup.procs file to join by when the microVM is there"},
 	{"clock-realtime", ARGUMENT_SWITCH, AT(clock_realtime), "restore",
 	 "let the restored clock have gone on"},
 	{"config-file", ARGUMENT_TEXT, AT(config_file), NULL,
@@ -109,7 +111,7 @@ static int check_sources(const struct options *options, struct error *err)
 
 /* Looked at before we open anything: under a number that nobody handed to us
  * there will be something of ours. The first three are the console. */
-static int check_ready_fd(uint64_t fd, struct error *err)
+static int check_fd(const char *name, uint64_t fd, struct error *err)
 {
 	int flags = fd > STDERR_FILENO && fd <= INT_MAX
 			    ? fcntl((int)fd, F_GETFL)
@@ -118,9 +120,39 @@ static int check_ready_fd(uint64_t fd, struct error *err)
 	if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
 		return 0;
 	return error_set(err, EINVAL,
-			 "'%lu' of argument 'ready-fd' is no descriptor to "
-			 "write to, from 3 on, that was handed over.",
-			 (unsigned long)fd);
+			 "'%lu' of argument '%s' is no descriptor to write "
+			 "to, from 3 on, that was handed over.",
+			 (unsigned long)fd, name);
+}
+
+/* A list has no more values than there can be cgroups. */
+_Static_assert(ARGUMENT_LIST_MAX <= CGROUPS_MAX, "cgroups");
+
+static int set_cgroups(struct options *options, struct error *err)
+{
+	struct cgroups *cgroups = &options->cgroups;
+
+	for (size_t i = 0; i < options->cgroup_fd_list.count; i++) {
+		const char *text = options->cgroup_fd_list.values[i];
+		uint64_t fd;
+		int ret = arguments_number(text, &fd);
+
+		if (ret)
+			return error_set(err, EINVAL,
+					 "'%s' of argument 'cgroup-fd' is not "
+					 "a number.",
+					 text);
+		ret = check_fd("cgroup-fd", fd, err);
+		if (ret)
+			return ret;
+		if (!cgroups_has((int)fd))
+			return error_set(err, EINVAL,
+					 "'%s' of argument 'cgroup-fd' is no "
+					 "file of a cgroup.",
+					 text);
+		cgroups->fds[cgroups->count++] = (int)fd;
+	}
+	return 0;
 }
 
 /* Options that take one of a few words. */
@@ -202,7 +234,9 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	if (!ret)
 		ret = check_sources(options, err);
 	if (!ret && arguments_saw(&table, &seen, "ready-fd"))
-		ret = check_ready_fd(options->ready_fd, err);
+		ret = check_fd("ready-fd", options->ready_fd, err);
+	if (!ret)
+		ret = set_cgroups(options, err);
 	options->has_metadata_limit =
 		arguments_saw(&table, &seen, "mmds-size-limit");
 	if (!options->has_metadata_limit)

@@ -6,6 +6,7 @@
 #define EMBER_OPTIONS_H
 
 #include "vmm/arguments.h"
+#include "vmm/cgroups.h"
 #include "vmm/config.h"
 #include "vmm/error.h"
 #include "vmm/gmem.h"
@@ -55,7 +56,9 @@ struct options {
 	bool paused;
 	bool clock_realtime;
 	bool track_dirty_pages;
-	uint64_t ready_fd; /* open for writing */
+	uint64_t ready_fd;		     /* open for writing */
+	struct argument_list cgroup_fd_list; /* see cgroups */
+	struct cgroups cgroups;
 
 	const char *memory_backing; /* as given; see backing */
 	enum gmem_backing backing;

@@ -320,6 +320,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 	if (!ret && !vmm->machine)
 		ret = machine_create(&vmm->machine, err);
 	if (!ret)
+		ret = cgroups_join(&vmm->options.cgroups, err);
+	if (!ret)
 		ret = machine_build(vmm->machine, &request, err);
 	return ret ? ret : machine_run(vmm->machine, true, err);
 }

@@ -10,6 +10,7 @@
 #ifndef EMBER_VMM_H
 #define EMBER_VMM_H
 
+#include "vmm/cgroups.h"
 #include "vmm/config.h"
 #include "vmm/gmem.h"
 #include "vmm/loop.h"
@@ -121,6 +122,7 @@ struct vmm_options {
 	enum gmem_backing memory_backing;
 	size_t metadata_limit;	/* bytes of JSON text */
 	int ready_fd;		/* gets a line when the guest runs; 0: none */
+	struct cgroups cgroups; /* to join before it does */
 	uint64_t start_time_us; /* 0: not given (--start-time-us) */
 	uint64_t start_time_cpu_us; /* 0: not given */
 	uint64_t parent_cpu_time_us;

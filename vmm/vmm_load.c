@@ -318,6 +318,8 @@ static int load_all(struct load *load, json_t *metadata, struct error *err)
 	if (!ret)
 		ret = note_parent(load, err);
 	if (!ret)
+		ret = cgroups_join(&load->vmm->options.cgroups, err);
+	if (!ret)
 		ret = machine_run(load->vmm->machine, run, err);
 	PHASE_END(&load->phases, load_start);
 	/* The guest first: a new thread waits on this processor if there is no

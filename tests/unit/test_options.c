@@ -191,6 +191,32 @@ static void test_options_parse_ready_fd_must_be_handed_over(void **state)
 	assert_int_equal(parse(&options, line, &err), -EINVAL);
 }
 
+static void test_options_parse_cgroup_fd_must_be_of_a_cgroup(void **state)
+{
+	struct options options;
+	struct error err = {0};
+	char line[40];
+	int ends[2];
+
+	(void)state;
+	strcpy(line, "--cgroup-fd x");
+	assert_int_equal(parse(&options, line, &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "'x' of argument 'cgroup-fd' is not a number.");
+	strcpy(line, "--cgroup-fd 1");
+	assert_int_equal(parse(&options, line, &err), -EINVAL);
+	assert_string_equal(err.text, "'1' of argument 'cgroup-fd' is no "
+				      "descriptor to write to, from 3 on, that "
+				      "was handed over.");
+	assert_int_equal(pipe(ends), 0);
+	snprintf(line, sizeof(line), "--cgroup-fd %d", ends[1]);
+	assert_int_equal(parse(&options, line, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "' of argument 'cgroup-fd' is no file "
+					 "of a cgroup."));
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static void test_options_check_id_limits(void **state)
 {
 	char long_id[66];
@@ -237,6 +263,8 @@ int main(void)
 		cmocka_unit_test(test_options_parse_bad_lines_say_why),
 		cmocka_unit_test(
 			test_options_parse_ready_fd_must_be_handed_over),
+		cmocka_unit_test(
+			test_options_parse_cgroup_fd_must_be_of_a_cgroup),
 		cmocka_unit_test(test_options_check_id_limits),
 		cmocka_unit_test(test_options_print_help_names_every_option),
 	};

@@ -142,6 +142,36 @@ static void test_vmm_start_failure_leaves_configuration(void **state)
 	assert_int_equal(fake_machine.running, 1);
 }
 
+/* A machine of the fixture's, which has to go into a cgroup first. */
+static void replace_vmm(struct fixture *f, int cgroup_fd)
+{
+	const struct vmm_options options = {
+		.id = "test", .cgroups = {.fds = {cgroup_fd}, .count = 1}};
+
+	vmm_destroy(f->vmm);
+	f->vmm = NULL;
+	assert_int_equal(vmm_create(&f->vmm, f->loop, &options, &f->err), 0);
+}
+
+static void test_vmm_start_is_refused_outside_of_its_cgroup(void **state)
+{
+	struct fixture *f = *state;
+	int fd = open("/dev/full", O_WRONLY);
+	int null = open("/dev/null", O_WRONLY);
+
+	replace_vmm(f, fd);
+	assert_int_equal(set_kernel(f, f->file, NULL), 0);
+	assert_int_equal(act(f, VMM_ACTION_START, VMM_PRE_BOOT), -ENOSPC);
+	assert_non_null(strstr(f->err.text, "cannot be moved into its cgroup"));
+	assert_int_equal(fake_machine.created, 1);
+	assert_int_equal(fake_machine.built + fake_machine.running, 0);
+	assert_int_equal(dup2(null, fd), fd);
+	assert_int_equal(act(f, VMM_ACTION_START, VMM_PRE_BOOT), 0);
+	assert_int_equal(fake_machine.running, 1);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	close(null);
+}
+
 static void test_vmm_boot_source_missing_file_keeps_the_old(void **state)
 {
 	struct fixture *f = *state;
@@ -295,6 +325,7 @@ int main(void)
 		CASE(test_vmm_act_in_wrong_state_is_refused),
 		CASE(test_vmm_start_without_kernel_is_refused),
 		CASE(test_vmm_start_failure_leaves_configuration),
+		CASE(test_vmm_start_is_refused_outside_of_its_cgroup),
 		CASE(test_vmm_boot_source_missing_file_keeps_the_old),
 		CASE(test_vmm_boot_source_survives_missing_kvm),
 		CASE(test_vmm_start_root_drive_comes_first),

@@ -4,6 +4,7 @@
 #include "vmm/vmm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -117,6 +118,22 @@ static void test_load_that_fails_is_the_end(void **state)
 	assert_int_equal(vmm_exit_code(f->vmm), EXIT_FAILURE);
 }
 
+static void test_load_never_runs_outside_of_its_cgroup(void **state)
+{
+	struct fixture *f = *state;
+	const struct vmm_options options = {
+		.id = "test",
+		.cgroups = {.fds = {open("/dev/full", O_WRONLY)}, .count = 1}};
+
+	vmm_destroy(f->vmm);
+	assert_int_equal(vmm_create(&f->vmm, f->loop, &options, &f->err), 0);
+	assert_int_equal(load(f, true), -ENOSPC);
+	assert_non_null(strstr(f->err.text, "cannot be moved into its cgroup"));
+	assert_int_equal(fake_machine.restored, 1);
+	assert_int_equal(fake_machine.running, 0);
+	assert_int_equal(vmm_exit_code(f->vmm), EXIT_FAILURE);
+}
+
 /* Its memory may be the other's by now. */
 static void test_load_of_what_is_replaced_meanwhile_is_refused(void **state)
 {
@@ -181,6 +198,7 @@ int main(void)
 		TEST(test_load_makes_the_machine_that_was_saved),
 		TEST(test_load_without_resume_is_paused),
 		TEST(test_load_that_fails_is_the_end),
+		TEST(test_load_never_runs_outside_of_its_cgroup),
 		TEST(test_load_of_what_is_replaced_meanwhile_is_refused),
 		TEST(test_load_of_what_is_removed_meanwhile_is_whole),
 		TEST(test_resume_of_a_load_that_fails_is_the_end),
