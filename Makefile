@@ -64,9 +64,11 @@ SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c sn
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
 JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
 	jailer/process.c jailer/creds.c
+# Programs that make filters have libseccomp; the monitor has what they made.
+SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_compile.c vmm/seccomp_json.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
-UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
+UNIT_TESTS := test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
@@ -85,7 +87,7 @@ FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 .PHONY: all unit fuzz-targets help deps clean install
-all: $(B)/ember $(B)/ember-jailer ## build monitor and jailer (static, stripped)
+all: $(B)/ember $(B)/ember-jailer $(B)/ember-seccomp ## build monitor, jailer, filter compiler (static, stripped)
 unit: $(UNIT_TESTS:%=$(B)/tests/unit/%) ## build the unit tests
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 
@@ -116,6 +118,10 @@ $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 $(B)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SIZE) -MMD -MP -c -o $@ $<
+
+SECCOMP_BASE := vmm/util.c vmm/error.c
+$(B)/ember-seccomp: $(B)/vmm/seccomp_tool.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ -lseccomp -ljansson -lz
 
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
@@ -152,7 +158,11 @@ $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
 $(B)/tests/unit/test_kvm_state: LDFLAGS += -Wl,--wrap=ioctl
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS),$(UNIT_TESTS))
+# What makes filters, and none of the monitor.
+$(B)/tests/unit/test_seccomp_rules: %: %.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp -ljansson -lz -lcmocka
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS) test_seccomp_rules,$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
@@ -265,7 +275,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
@@ -297,6 +307,7 @@ deps: ## install the Debian packages of packages.txt
 install: all ## install monitor and jailer to PREFIX
 	install -D -m 755 $(B)/ember $(DESTDIR)$(PREFIX)/bin/ember
 	install -D -m 755 $(B)/ember-jailer $(DESTDIR)$(PREFIX)/bin/ember-jailer
+	install -D -m 755 $(B)/ember-seccomp $(DESTDIR)$(PREFIX)/bin/ember-seccomp
 
 clean: ## remove what was built (not the cached library)
 	rm -rf $(filter-out build/deps,$(wildcard build/*))
