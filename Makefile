@@ -46,7 +46,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
-	vmm/arguments.c vmm/options.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -68,7 +68,7 @@ JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mo
 SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_compile.c vmm/seccomp_json.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
-UNIT_TESTS := test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
+UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
@@ -78,7 +78,7 @@ UNIT_TESTS := test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdl
 	test_kvm_native \
 	test_device_state test_legacy_state test_net_state test_vsock_state
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -119,11 +119,22 @@ $(B)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SIZE) -MMD -MP -c -o $@ $<
 
+# The filters are compiled while building. Sanitizers make calls of their own.
 SECCOMP_BASE := vmm/util.c vmm/error.c
 $(B)/ember-seccomp: $(B)/vmm/seccomp_tool.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
 	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ -lseccomp -ljansson -lz
 
-$(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
+$(B)/filters.bin: $(B)/ember-seccomp
+	$(Q)$< compile --default $@
+
+$(B)/calls.bin: $(B)/ember-seccomp
+	$(Q)$< calls $@
+
+$(B)/vmm/seccomp_builtin.o: vmm/seccomp_builtin.S $(B)/filters.bin $(B)/calls.bin Makefile
+	$(Q)$(CC) -c -o $@ $(if $(SAN),,-DSECCOMP_FILTERS='"$(B)/filters.bin"') \
+		-DSECCOMP_CALLS='"$(B)/calls.bin"' $<
+
+$(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a vmm/no_unwind.ld
