@@ -328,6 +328,13 @@ class Monitor:
         response = self.request(method, path, body)
         return response.status, response.json
 
+    def api_quietly(self, *request):
+        """A request that may cost the monitor its life."""
+        try:
+            self.request(*request)
+        except (Gone, OSError):
+            pass
+
     def get(self, path):
         """The body of a GET that must succeed."""
         status, body = self.api("GET", path)
