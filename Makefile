@@ -47,6 +47,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
 	vmm/arguments.c vmm/options.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -66,9 +67,13 @@ JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c ja
 	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
 	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
 JAILER_LIBS := -lnl-route-3 -lnl-3
+JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
+	jailer/process.c jailer/creds.c
+# Programs that make filters have libseccomp; the monitor has what they made.
+SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_compile.c vmm/seccomp_json.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
-UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
+UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
@@ -80,6 +85,7 @@ UNIT_TESTS := test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 t
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -88,7 +94,7 @@ FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 .PHONY: all unit fuzz-targets help deps clean install
-all: $(B)/ember $(B)/ember-jailer ## build monitor and jailer (static, stripped)
+all: $(B)/ember $(B)/ember-jailer $(B)/ember-seccomp ## build monitor, jailer, filter compiler (static, stripped)
 unit: $(UNIT_TESTS:%=$(B)/tests/unit/%) ## build the unit tests
 fuzz-targets: $(FUZZ_TARGETS:%=$(B)/tests/fuzz/%)
 
@@ -120,7 +126,22 @@ $(B)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SIZE) -MMD -MP -c -o $@ $<
 
-$(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o)
+# The filters are compiled while building. Sanitizers make calls of their own.
+SECCOMP_BASE := vmm/util.c vmm/error.c
+$(B)/ember-seccomp: $(B)/vmm/seccomp_tool.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $^ -lseccomp -ljansson -lz
+
+$(B)/filters.bin: $(B)/ember-seccomp
+	$(Q)$< compile --default $@
+
+$(B)/calls.bin: $(B)/ember-seccomp
+	$(Q)$< calls $@
+
+$(B)/vmm/seccomp_builtin.o: vmm/seccomp_builtin.S $(B)/filters.bin $(B)/calls.bin Makefile
+	$(Q)$(CC) -c -o $@ $(if $(SAN),,-DSECCOMP_FILTERS='"$(B)/filters.bin"') \
+		-DSECCOMP_CALLS='"$(B)/calls.bin"' $<
+
+$(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/ember: $(B)/vmm/main.o $(B)/libember.a vmm/no_unwind.ld
@@ -161,6 +182,11 @@ $(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
 $(B)/tests/unit/test_jail_cgroup: LDFLAGS += -Wl,--wrap=mkdirat
 
 FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
+# What makes filters, and none of the monitor.
+$(B)/tests/unit/test_seccomp_rules: %: %.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp -ljansson -lz -lcmocka
+
+FAKED_TESTS := $(filter-out $(KVM_TESTS) test_seccomp_rules,$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
@@ -198,6 +224,7 @@ GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o
 
 .PHONY: guests
 guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/inject ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
@@ -210,8 +237,8 @@ $(GUEST_B)/fault_handler: tests/lib/fault_handler.c tests/fake/fault_handler.c t
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -s -o $@ $(filter %.c,$^) -ljansson
 
-# What kills monitors in the middle of something.
-$(GUEST_B)/kill_at: tests/lib/kill_at.c Makefile
+# What kills monitors in the middle of something, and makes them misbehave.
+$(GUEST_B)/kill_at $(GUEST_B)/inject: $(GUEST_B)/%: tests/lib/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
 
@@ -237,7 +264,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-linux check-rules sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -263,6 +290,17 @@ check-tiny: all guests ## tiny guests and API tests
 check-linux: all guests ## Linux guests, directly or in the lab
 	tests/run --tier linux
 
+# Monitors are watched by strace, here and in the lab; what only Linux guests
+# make them do is in a few programs.
+CALLS := $(B)/tests/calls
+check-rules: all guests ## filters: is every rule needed, is every call allowed?
+	rm -rf $(CALLS)
+	tests/run --tier tiny --strace $(CALLS)
+	tests/run --tier linux --strace $(CALLS) --only linux_snapshot_vhost --only linux_working_set
+	tests/run --tier linux --strace $(CALLS) --only linux_vsock --only linux_net \
+		--test guest_reaches --test host_ends --test two_thousand --test pause_keeps --test ping --test vhost
+	$(B)/ember-seccomp print | tests/seccomp/rules.py - $(CALLS)
+
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
@@ -281,6 +319,7 @@ demo: ## set up everything and run a guest
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
 TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
@@ -312,6 +351,7 @@ deps: ## install the Debian packages of packages.txt
 install: all ## install monitor and jailer to PREFIX
 	install -D -m 755 $(B)/ember $(DESTDIR)$(PREFIX)/bin/ember
 	install -D -m 755 $(B)/ember-jailer $(DESTDIR)$(PREFIX)/bin/ember-jailer
+	install -D -m 755 $(B)/ember-seccomp $(DESTDIR)$(PREFIX)/bin/ember-seccomp
 
 clean: ## remove what was built (not the cached library)
 	rm -rf $(filter-out build/deps,$(wildcard build/*))

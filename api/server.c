@@ -18,6 +18,7 @@
 
 #include "api/router.h"
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +59,7 @@ static const char too_many[] = "HTTP/1.1 503\r\n"
 struct api_server {
 	struct vmm *vmm;
 	size_t max_payload;
+	const struct seccomp_filters *filters;
 	int listen_fd, stop_fd;
 	int low[CONNECTIONS_MAX]; /* numbers kept for clients; -1: in use */
 	struct MHD_Daemon *daemon;
@@ -425,7 +427,11 @@ static void *serve(void *arg)
 	struct api_server *server = arg;
 	fd_set reads, writes, errors;
 
-	pthread_setname_np(pthread_self(), "ember_api");
+	if (seccomp_enter_as(server->filters, SECCOMP_API, "ember_api")) {
+		vmm_stop(server->vmm, EXIT_FAILURE,
+			 "the API thread cannot be filtered");
+		return NULL;
+	}
 	log_info("API server started.");
 	keep_low_numbers(server);
 	for (;;) {
@@ -519,6 +525,7 @@ int api_server_start(struct api_server **ret_server, struct vmm *vmm,
 		return error_set_os(err, ENOMEM, "Cannot start the API:");
 	server->vmm = vmm;
 	server->max_payload = options->max_payload;
+	server->filters = options->filters;
 	server->stop_fd = -1;
 	for (size_t i = 0; i < ARRAY_SIZE(server->low); i++)
 		server->low[i] = -1;

@@ -10,10 +10,12 @@
 #include "vmm/vmm.h"
 
 struct api_server;
+struct seccomp_filters;
 
 struct api_options {
 	const char *socket_path;
-	size_t max_payload; /* bytes of a request body */
+	size_t max_payload;		       /* bytes of a request body */
+	const struct seccomp_filters *filters; /* borrowed; NULL: none */
 };
 
 /* Whether something is in the socket's place already: for those who do what

@@ -3,6 +3,7 @@
 
 #include "snapshot/working_set.h"
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 
 struct prefetch {
 	enum snapshot_prefetch how;
+	const struct seccomp_filters *filters; /* of our threads */
 	struct working_set *set;
 	struct populate populate;
 	_Atomic bool cancelled;
@@ -32,9 +34,8 @@ static bool is_cancelled(const void *arg)
 	return atomic_load_explicit(&prefetch->cancelled, memory_order_relaxed);
 }
 
-static void *run(void *arg)
+static void bring_in(struct prefetch *prefetch)
 {
-	struct prefetch *prefetch = arg;
 	struct populate *populate = &prefetch->populate;
 	uint64_t start = monotonic_ns();
 	int ret = working_set_populate(populate, prefetch->set);
@@ -51,6 +52,15 @@ static void *run(void *arg)
 		log_warn("The working set was not brought in completely: %s "
 			 "(os error %d)",
 			 os_error_text(-ret), -ret);
+}
+
+static void *run(void *arg)
+{
+	struct prefetch *prefetch = arg;
+
+	if (seccomp_enter_as(prefetch->filters, SECCOMP_MEMORY,
+			     "ember_prefetch") == 0)
+		bring_in(prefetch);
 	return NULL;
 }
 
@@ -68,6 +78,7 @@ static int load_set(struct prefetch *prefetch, struct gmem *mem,
 
 struct copy {
 	struct gmem *mem;
+	const struct seccomp_filters *filters;
 	uint32_t *counts; /* pages of the set, per chunk of the memory file */
 	size_t chunks;
 	_Atomic size_t next;
@@ -92,9 +103,8 @@ static int copy_chunk(struct copy *copy, size_t chunk)
 	return 0;
 }
 
-static void *copy_chunks(void *arg)
+static void copy_chunks(struct copy *copy)
 {
-	struct copy *copy = arg;
 	size_t chunk;
 
 	while ((chunk = atomic_fetch_add(&copy->next, 1)) < copy->chunks) {
@@ -104,13 +114,27 @@ static void *copy_chunks(void *arg)
 		if (ret)
 			atomic_store(&copy->ret, ret);
 	}
+}
+
+/* Without its filter there is one copier less. */
+static void *run_copier(void *arg)
+{
+	struct copy *copy = arg;
+
+	if (seccomp_enter_as(copy->filters, SECCOMP_MEMORY, "ember_copier") ==
+	    0)
+		copy_chunks(copy);
 	return NULL;
 }
 
-static int copy_dense(struct gmem *mem, const struct working_set *set,
-		      struct error *err)
+static int copy_dense(const struct prefetch *prefetch, struct error *err)
 {
-	struct copy copy = {.mem = mem, .chunks = gmem_size(mem) / CHUNK};
+	struct gmem *mem = prefetch->populate.mem;
+	struct copy copy = {
+		.mem = mem,
+		.filters = prefetch->filters,
+		.chunks = gmem_size(mem) / CHUNK,
+	};
 	pthread_t threads[COPIERS - 1];
 	size_t count = 0;
 
@@ -119,9 +143,9 @@ static int copy_dense(struct gmem *mem, const struct working_set *set,
 	copy.counts = calloc(copy.chunks + 1, sizeof(*copy.counts));
 	if (!copy.counts)
 		return error_set_os(err, ENOMEM, "The working set:");
-	working_set_count(set, CHUNK_ORDER, copy.counts, copy.chunks);
+	working_set_count(prefetch->set, CHUNK_ORDER, copy.counts, copy.chunks);
 	while (count < ARRAY_SIZE(threads) &&
-	       !pthread_create(&threads[count], NULL, copy_chunks, &copy))
+	       !pthread_create(&threads[count], NULL, run_copier, &copy))
 		count++;
 	copy_chunks(&copy);
 	while (count)
@@ -142,15 +166,15 @@ static int create(struct prefetch *prefetch, const char *path,
 	int ret = load_set(prefetch, mem, path, err);
 
 	if (!ret && prefetch->how == PREFETCH_COPY)
-		ret = copy_dense(mem, prefetch->set, err);
+		ret = copy_dense(prefetch, err);
 	if (!ret && prefetch->how != PREFETCH_BESIDE)
-		run(prefetch);
+		bring_in(prefetch);
 	return ret;
 }
 
 int prefetch_create(struct prefetch **ret_prefetch, struct gmem *mem,
 		    const char *path, enum snapshot_prefetch how,
-		    struct error *err)
+		    const struct seccomp_filters *filters, struct error *err)
 {
 	struct prefetch *prefetch = calloc(1, sizeof(*prefetch));
 	int ret;
@@ -158,6 +182,7 @@ int prefetch_create(struct prefetch **ret_prefetch, struct gmem *mem,
 	if (!prefetch)
 		return error_set_os(err, ENOMEM, "The working set:");
 	prefetch->how = how;
+	prefetch->filters = filters;
 	prefetch->populate = (struct populate){
 		.mem = mem,
 		.cancelled = is_cancelled,
@@ -182,8 +207,6 @@ void prefetch_begin(struct prefetch *prefetch)
 	if (ret)
 		log_warn("The working set is not brought in: %s (os error %d)",
 			 os_error_text(ret), ret);
-	else
-		pthread_setname_np(prefetch->thread, "ember_prefetch");
 }
 
 void prefetch_destroy(struct prefetch *prefetch)

@@ -14,6 +14,7 @@
 #include "vmm/gmem.h"
 
 struct prefetch;
+struct seccomp_filters;
 
 /*
  * Reads the file at @path; nothing may have touched the memory yet. Here
@@ -26,6 +27,7 @@ struct prefetch;
  */
 int prefetch_create(struct prefetch **ret_prefetch, struct gmem *mem,
 		    const char *path, enum snapshot_prefetch how,
+		    const struct seccomp_filters *filters,
 		    struct error *err) must_check;
 
 /*

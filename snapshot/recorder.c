@@ -5,6 +5,7 @@
 #include "snapshot/page_set.h"
 #include "snapshot/working_set.h"
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +47,8 @@ struct recorder {
 	struct looks looks;
 	char *path;
 	int watch; /* -1: the record is inexact */
-	sem_t wake;
+	const struct seccomp_filters *filters;
+	sem_t begin, wake;
 	_Atomic bool finish;
 	pthread_t thread;
 	bool begun, joinable;
@@ -244,21 +246,39 @@ static void take_look(struct recorder *recorder)
 			 os_error_text(-ret), -ret);
 }
 
-static void *run(void *arg)
+static void wait_to_begin(struct recorder *recorder)
 {
-	struct recorder *recorder = arg;
+	int ret;
+
+	do
+		ret = sem_wait(&recorder->begin);
+	while (ret && errno == EINTR);
+}
+
+static void record(struct recorder *recorder)
+{
 	struct error err = {0};
 	unsigned number = 0;
 
+	wait_to_begin(recorder);
 	while (sleep_until_look(recorder, number)) {
 		take_look(recorder);
 		number++;
 	}
 	if (!atomic_load(&recorder->finish))
-		return NULL;
+		return;
 	if (recorder_write(recorder, NULL, &err))
 		log_error("%s", err.text);
 	close_fd(&recorder->watch);
+}
+
+static void *run(void *arg)
+{
+	struct recorder *recorder = arg;
+
+	if (seccomp_enter_as(recorder->filters, SECCOMP_MEMORY,
+			     "ember_recorder") == 0)
+		record(recorder);
 	return NULL;
 }
 
@@ -297,7 +317,8 @@ static int init(struct recorder *recorder, struct gmem *mem, const char *path,
 }
 
 int recorder_create(struct recorder **ret_recorder, struct gmem *mem,
-		    const char *path, struct error *err)
+		    const char *path, const struct seccomp_filters *filters,
+		    struct error *err)
 {
 	struct recorder *recorder = calloc(1, sizeof(*recorder));
 	int ret;
@@ -305,7 +326,9 @@ int recorder_create(struct recorder **ret_recorder, struct gmem *mem,
 	if (!recorder)
 		return new_file_error(WHAT, "record", ENOMEM, err);
 	recorder->watch = -1;
+	recorder->filters = filters;
 	pthread_mutex_init(&recorder->lock, NULL);
+	sem_init(&recorder->begin, 0, 0);
 	sem_init(&recorder->wake, 0, 0);
 	ret = init(recorder, mem, path, err);
 	if (ret)
@@ -315,21 +338,22 @@ int recorder_create(struct recorder **ret_recorder, struct gmem *mem,
 	return ret;
 }
 
-void recorder_begin(struct recorder *recorder)
+void recorder_start(struct recorder *recorder)
 {
-	int ret;
+	int ret = pthread_create(&recorder->thread, NULL, run, recorder);
 
-	if (recorder->begun)
-		return;
-	recorder->begun = true;
-	ret = pthread_create(&recorder->thread, NULL, run, recorder);
 	recorder->joinable = !ret;
 	if (ret)
 		log_warn("Nobody watches what the guest touches: %s (os error "
 			 "%d)",
 			 os_error_text(ret), ret);
-	else
-		pthread_setname_np(recorder->thread, "ember_recorder");
+}
+
+void recorder_begin(struct recorder *recorder)
+{
+	if (!recorder->begun)
+		sem_post(&recorder->begin);
+	recorder->begun = true;
 }
 
 void recorder_destroy(struct recorder *recorder)
@@ -337,11 +361,13 @@ void recorder_destroy(struct recorder *recorder)
 	if (!recorder)
 		return;
 	sem_post(&recorder->wake);
+	sem_post(&recorder->begin);
 	if (recorder->joinable)
 		pthread_join(recorder->thread, NULL);
 	close_fd(&recorder->watch);
 	looks_release(&recorder->looks);
 	free(recorder->path);
+	sem_destroy(&recorder->begin);
 	sem_destroy(&recorder->wake);
 	pthread_mutex_destroy(&recorder->lock);
 	free(recorder);

@@ -14,8 +14,10 @@
  * there a working set can be used, but not recorded.
  *
  * Life cycle: recorder_create before anything touches the memory ->
- * recorder_begin when the guest runs -> recorder_write any number of times, or
- * recorder_finish -> recorder_destroy before the memory goes.
+ * recorder_start when the vCPUs have their threads, and before the loop thread
+ * can start none any more -> recorder_begin when the guest runs ->
+ * recorder_write any number of times, or recorder_finish -> recorder_destroy
+ * before the memory goes.
  */
 #ifndef EMBER_RECORDER_H
 #define EMBER_RECORDER_H
@@ -23,6 +25,7 @@
 #include "vmm/gmem.h"
 
 struct recorder;
+struct seccomp_filters;
 
 /*
  * @path: where recorder_finish writes, copied. With GMEM_FILE the kernel is
@@ -32,10 +35,14 @@ struct recorder;
  * turned off for this memory. Thread: loop. -errno with a sentence.
  */
 int recorder_create(struct recorder **ret_recorder, struct gmem *mem,
-		    const char *path, struct error *err) must_check;
+		    const char *path, const struct seccomp_filters *filters,
+		    struct error *err) must_check;
 
-/* Starts the looks, once; more calls do nothing. Without a thread there is no
- * order, and no end by itself: a matter for the log. Thread: loop. */
+/* Makes the thread, which waits. Without it there is no order, and no end by
+ * itself: a matter for the log. Once. Thread: loop. */
+void recorder_start(struct recorder *recorder);
+
+/* Starts the looks, once; more calls do nothing. Thread: loop. */
 void recorder_begin(struct recorder *recorder);
 
 /* A last look by the thread, then the file, then the end; what goes wrong is

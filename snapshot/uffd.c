@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot/uffd.h"
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,9 +195,8 @@ void uffd_detach(const struct gmem *mem, int uffd)
 	}
 }
 
-static void *watch_thread(void *arg)
+static void wait_for_end(struct uffd_watch *watch)
 {
-	struct uffd_watch *watch = arg;
 	uint64_t deadline = monotonic_ns() + watch->patience_ns;
 	const struct timespec until = {
 		.tv_sec = (time_t)(deadline / 1000000000u),
@@ -212,6 +212,16 @@ static void *watch_thread(void *arg)
 	if (watch->expired)
 		uffd_detach(watch->mem, watch->uffd);
 	pthread_mutex_unlock(&watch->lock);
+}
+
+/* Without its filter it has no patience. */
+static void *watch_thread(void *arg)
+{
+	struct uffd_watch *watch = arg;
+
+	if (seccomp_enter_as(watch->filters, SECCOMP_MEMORY, "ember_uffd"))
+		watch->patience_ns = 0;
+	wait_for_end(watch);
 	return NULL;
 }
 
@@ -229,13 +239,15 @@ static int init_locks(struct uffd_watch *watch)
 }
 
 int uffd_watch_begin(struct uffd_watch *watch, const struct gmem *mem, int uffd,
-		     unsigned seconds, struct error *err)
+		     unsigned seconds, const struct seccomp_filters *filters,
+		     struct error *err)
 {
 	int ret;
 
 	*watch = (struct uffd_watch){
 		.mem = mem,
 		.uffd = uffd,
+		.filters = filters,
 		.patience_ns = seconds * UINT64_C(1000000000),
 	};
 	if (uffd < 0)

@@ -21,6 +21,8 @@
 
 #include <pthread.h>
 
+struct seccomp_filters;
+
 /*
  * Both descriptors are the caller's; they stay open for the microVM's life: the
  * handler notices by the stream that the microVM is gone. Waits a second at
@@ -37,10 +39,12 @@ int uffd_attach(struct gmem *mem, const char *socket_path, int *ret_uffd,
  */
 void uffd_detach(const struct gmem *mem, int uffd);
 
-/* Lets go of the memory as uffd_detach does if something takes too long. */
+/* Lets go of the memory as uffd_detach does if something takes too long, on a
+ * thread of its own (`ember_uffd`). */
 struct uffd_watch {
 	const struct gmem *mem;
 	int uffd; /* -1: nothing is watched */
+	const struct seccomp_filters *filters;
 	uint64_t patience_ns;
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -51,7 +55,8 @@ struct uffd_watch {
 /* From now on, for @seconds; without a descriptor (-1) it does nothing. -errno
  * with a sentence. */
 int uffd_watch_begin(struct uffd_watch *watch, const struct gmem *mem, int uffd,
-		     unsigned seconds, struct error *err) must_check;
+		     unsigned seconds, const struct seccomp_filters *filters,
+		     struct error *err) must_check;
 
 /* It is done. -ETIMEDOUT with a sentence if it took too long: then nothing that
  * was read from the memory meanwhile is worth anything. */

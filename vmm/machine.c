@@ -175,6 +175,7 @@ int machine_build_vcpus(struct machine *machine,
 		.failed = request->events.failed,
 		.stopped = request->events.power_off,
 		.arg = request->events.arg,
+		.filters = request->filters,
 	};
 	for (uint32_t i = 0; i < request->config->vcpu_count; i++) {
 		int ret = vcpu_create(&machine->vcpus[i], &machine->kvm, i,
@@ -434,6 +435,7 @@ int machine_run(struct machine *machine, bool run, struct error *err)
 			return ret;
 	}
 	machine_begin_prefetch(machine);
+	machine_start_watch(machine);
 	if (run)
 		machine_begin_watch(machine);
 	return 0;

@@ -21,6 +21,7 @@ struct memory_file;
 struct memory_file_request;
 struct phases;
 struct recorder;
+struct seccomp_filters;
 struct state_file;
 struct state_writer;
 struct virtio_device;
@@ -47,6 +48,7 @@ struct machine_request {
 	struct loop *loop;
 	struct metrics *metrics;
 	struct machine_events events;
+	const struct seccomp_filters *filters; /* of its threads; may be NULL */
 };
 
 /* What a machine is restored from, instead of being booted. */

@@ -84,8 +84,9 @@ void machine_mark_clock_stopped(struct machine *machine);
 
 /* ---------------------------------------------- from machine_snapshot.c */
 
-/* What goes on beside a restored guest: from when it first runs, and from when
- * the vCPUs have their threads. */
+/* What goes on beside a restored guest: from when the vCPUs have their threads,
+ * and from when it first runs. */
+void machine_start_watch(struct machine *machine);
 void machine_begin_watch(struct machine *machine);
 void machine_begin_prefetch(struct machine *machine);
 

@@ -236,18 +236,25 @@ static int prepare_memory(struct machine *machine,
 {
 	int ret = 0;
 
-	(void)request;
 	if (snapshot->record_path) {
 		ret = check_recordable(machine, err);
 		if (!ret)
 			ret = recorder_create(&machine->recorder, machine->mem,
-					      snapshot->record_path, err);
+					      snapshot->record_path,
+					      request->filters, err);
 	}
 	if (!ret && snapshot->working_set_path)
 		ret = prefetch_create(&machine->prefetch, machine->mem,
 				      snapshot->working_set_path,
-				      snapshot->prefetch, err);
+				      snapshot->prefetch, request->filters,
+				      err);
 	return ret;
+}
+
+void machine_start_watch(struct machine *machine)
+{
+	if (machine->recorder)
+		recorder_start(machine->recorder);
 }
 
 void machine_begin_watch(struct machine *machine)
@@ -319,7 +326,7 @@ static int watched(struct machine *machine,
 	struct uffd_watch watch;
 	int late;
 	int ret = uffd_watch_begin(&watch, machine->mem, machine->uffd, seconds,
-				   err);
+				   request->filters, err);
 
 	if (ret)
 		return ret;

@@ -7,6 +7,7 @@
 #include "snapshot/describe.h"
 #include "vmm/log.h"
 #include "vmm/options.h"
+#include "vmm/seccomp.h"
 #include "vmm/serial.h"
 #include "vmm/signals.h"
 #include "vmm/vcpu.h"
@@ -14,10 +15,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 
 enum {
 	EXIT_BAD_CONFIGURATION = 152,
@@ -131,13 +135,15 @@ static int configure_metrics(struct vmm *vmm, const struct options *options,
 }
 
 static int create_vmm(struct vmm **ret_vmm, struct loop *loop,
-		      const struct options *options, struct error *err)
+		      const struct options *options,
+		      const struct seccomp_filters *filters, struct error *err)
 {
 	const struct vmm_options vmm_options = {
 		.id = options->id,
 		.boot_timer = options->boot_timer,
 		.memory_backing = options->backing,
 		.metadata_limit = options->metadata_limit,
+		.filters = filters,
 		.ready_fd = (int)options->ready_fd,
 		.cgroups = options->cgroups,
 		.start_time_us = options->start_time_us,
@@ -243,12 +249,14 @@ static int restore_then_log(struct vmm *vmm, const struct options *options,
 
 /* Everything that has to be there before the loop runs. */
 static int set_up(struct vmm *vmm, struct loop *loop,
-		  const struct options *options, struct api_server **ret_server,
-		  struct error *err)
+		  const struct options *options,
+		  const struct seccomp_filters *filters,
+		  struct api_server **ret_server, struct error *err)
 {
 	const struct api_options api = {
 		.socket_path = options->api_sock,
 		.max_payload = options->max_payload,
+		.filters = filters,
 	};
 	int ret = configure_metrics(vmm, options, err);
 
@@ -266,11 +274,43 @@ static int set_up(struct vmm *vmm, struct loop *loop,
 		ret = restore_then_log(vmm, options, err);
 	if (!ret && !options->no_api)
 		ret = api_server_start(ret_server, vmm, &api, err);
+	/* A microVM that runs already is served by the loop from here on. */
+	return ret ? ret : vmm_confine(vmm, err);
+}
+
+/* What libraries would open files for when they first need it, where filters
+ * do not allow that any more: the time zone, and jansson's seed. */
+static void prepare_libraries(void)
+{
+	size_t seed = 0;
+
+	tzset();
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed))
+		seed = 0; /* jansson looks for itself */
+	json_object_seed(seed);
+}
+
+/* What threads are held to, or NULL: no filters were wanted, or there are none.
+ */
+static int read_filters(const struct options *options,
+			struct seccomp_filters **ret_filters, struct error *err)
+{
+	int ret;
+
+	if (options->no_seccomp)
+		return 0;
+	if (options->seccomp_filter)
+		return seccomp_read_file(options->seccomp_filter, ret_filters,
+					 err);
+	ret = seccomp_read_builtin(ret_filters, err);
+	if (!ret && !*ret_filters)
+		log_warn("This build has no system call filters.");
 	return ret;
 }
 
 static int serve(const struct options *options, struct error *err)
 {
+	struct seccomp_filters *filters = NULL;
 	struct api_server *server = NULL;
 	struct loop *loop = NULL;
 	struct vmm *vmm = NULL;
@@ -279,12 +319,15 @@ static int serve(const struct options *options, struct error *err)
 
 	if (!options->restore)
 		log_version();
-	ret = loop_create(&loop);
-
+	ret = read_filters(options, &filters, err);
+	if (filters)
+		prepare_libraries();
 	if (!ret)
-		ret = create_vmm(&vmm, loop, options, err);
+		ret = loop_create(&loop);
 	if (!ret)
-		ret = set_up(vmm, loop, options, &server, err);
+		ret = create_vmm(&vmm, loop, options, filters, err);
+	if (!ret)
+		ret = set_up(vmm, loop, options, filters, &server, err);
 	if (!ret)
 		ret = loop_run(loop);
 	if (!ret)
@@ -295,6 +338,7 @@ static int serve(const struct options *options, struct error *err)
 	api_server_stop(server);
 	vmm_destroy(vmm);
 	loop_destroy(loop);
+	seccomp_free(filters);
 	return exit_code;
 }
 

@@ -72,6 +72,8 @@ static const struct argument_row rows[] = {
 	 "file for the pages that the restored microVM touches"},
 	{"restore", ARGUMENT_TEXT, AT(restore), NULL,
 	 "state file of a snapshot: runs what is in it"},
+	{"seccomp-filter", ARGUMENT_TEXT, AT(seccomp_filter), NULL,
+	 "file of ember-seccomp with other system call filters"},
 	{"show-level", ARGUMENT_SWITCH, AT(show_level), NULL,
 	 "put the level into log lines"},
 	{"show-log-origin", ARGUMENT_SWITCH, AT(show_log_origin), NULL,
@@ -107,6 +109,13 @@ static int check_sources(const struct options *options, struct error *err)
 	if (options->restore && !options->mem && !options->uffd)
 		return arguments_missing("mem", err);
 	return 0;
+}
+
+static int check_filters(const struct options *options, struct error *err)
+{
+	return options->no_seccomp && options->seccomp_filter
+		       ? arguments_excluded("no-seccomp", "seccomp-filter", err)
+		       : 0;
 }
 
 /* Looked at before we open anything: under a number that nobody handed to us
@@ -231,6 +240,8 @@ int options_parse(struct options *options, int argc, char *const argv[],
 	if (options->help || options->version)
 		return 0;
 	ret = arguments_parse(&table, options, argc, argv, &seen, err);
+	if (!ret)
+		ret = check_filters(options, err);
 	if (!ret)
 		ret = check_sources(options, err);
 	if (!ret && arguments_saw(&table, &seen, "ready-fd"))

@@ -28,6 +28,7 @@ struct options {
 	const char *metadata;
 	bool no_api;
 	bool no_seccomp;
+	const char *seccomp_filter;
 	bool boot_timer;
 	bool show_level;
 	bool show_log_origin;

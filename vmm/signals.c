@@ -2,13 +2,16 @@
 #include "vmm/signals.h"
 
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 #include "vmm/serial.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 
 /*
  * The fatal-signal block: handlers have no argument to reach the microVM by.
@@ -48,6 +51,27 @@ static void count(size_t offset)
 	atomic_fetch_add(&counter->value, 1);
 }
 
+static void report_violation(const siginfo_t *info)
+{
+	const bool ours = info->si_arch == AUDIT_ARCH_X86_64;
+	char thread[16] = "";
+	char line[128];
+
+	metric_set(&block.metrics->seccomp_num_faults, 1);
+	snprintf(line, sizeof(line),
+		 "Shutting down VM after intercepting a bad syscall (%d).\n",
+		 info->si_syscall);
+	log_write_raw(line);
+	prctl(PR_GET_NAME, thread);
+	snprintf(line, sizeof(line),
+		 "Thread %s made the system call %s, which its filter does not "
+		 "allow.\n",
+		 thread,
+		 ours ? seccomp_call_name(info->si_syscall)
+		      : "of another architecture");
+	log_write_raw(line);
+}
+
 /*
  * Not all of this is on the list of async-signal-safe functions; the process
  * is lost anyway, and metrics_flush neither allocates nor locks. SA_RESETHAND
@@ -72,12 +96,7 @@ static void on_fatal(int signum, siginfo_t *info, void *context)
 	if (signum == SIGSYS && info->si_code != SI_CODE_SECCOMP) {
 		exit_code = EXIT_UNEXPECTED;
 	} else if (signum == SIGSYS) {
-		metric_set(&block.metrics->seccomp_num_faults, 1);
-		snprintf(line, sizeof(line),
-			 "Shutting down VM after intercepting a bad syscall "
-			 "(%d).\n",
-			 info->si_syscall);
-		log_write_raw(line);
+		report_violation(info);
 	}
 	if (metrics_flush(block.metrics))
 		log_write_raw("Cannot write metrics.\n");

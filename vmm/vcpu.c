@@ -3,6 +3,7 @@
 
 #include "vmm/kvm.h"
 #include "vmm/log.h"
+#include "vmm/seccomp.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -271,10 +272,13 @@ static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	char name[16];
-	bool alive = true;
+	bool alive;
 
 	snprintf(name, sizeof(name), "ember_vcpu %u", vcpu->id);
-	pthread_setname_np(pthread_self(), name);
+	alive = seccomp_enter_as(vcpu->machine->filters, SECCOMP_VCPU, name) ==
+		0;
+	if (!alive)
+		fail(vcpu, "it has no filter");
 	while (alive && requested(vcpu) != REQUEST_STOP) {
 		if (requested(vcpu) == REQUEST_PAUSE)
 			stay_paused(vcpu);

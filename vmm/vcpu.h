@@ -24,6 +24,7 @@
 #include "vmm/metrics.h"
 
 struct kvm;
+struct seccomp_filters;
 struct vcpu;
 
 /* What a vCPU needs of the machine it belongs to; must outlive it. */
@@ -36,6 +37,7 @@ struct vcpu_machine {
 	/* The guest asked KVM for shutdown or reset. vCPU thread. */
 	void (*stopped)(void *arg, const char *reason);
 	void *arg;
+	const struct seccomp_filters *filters; /* NULL: none */
 };
 
 /* Installs the handler of the signal that gets threads out of the guest. Once

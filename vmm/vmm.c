@@ -13,6 +13,8 @@
  */
 #include "vmm/vmm_private.h"
 
+#include "vmm/seccomp.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -307,6 +309,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.filters = vmm->options.filters,
 	};
 	int ret;
 
@@ -519,6 +522,22 @@ int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
 	return ret;
 }
 
+int vmm_confine(struct vmm *vmm, struct error *err)
+{
+	int ret;
+
+	if (vmm->confined || vmm->state == VMM_NOT_STARTED)
+		return 0;
+	ret = seccomp_enter(vmm->options.filters, SECCOMP_LOOP);
+	vmm->confined = !ret;
+	if (!ret)
+		return 0;
+	vmm_stop(vmm, EXIT_FAILURE, "the loop thread cannot be filtered");
+	return error_set_os(err, -ret,
+			    "Seccomp error: The filter of the loop thread "
+			    "cannot be installed:");
+}
+
 struct submission {
 	struct vmm *vmm;
 	struct vmm_action *action;
@@ -531,6 +550,8 @@ static void run_submission(void *arg)
 	struct submission *sub = arg;
 
 	sub->ret = vmm_act(sub->vmm, sub->action, sub->err);
+	if (!sub->ret)
+		sub->ret = vmm_confine(sub->vmm, sub->err);
 }
 
 int vmm_submit(struct vmm *vmm, struct vmm_action *action, struct error *err)

@@ -120,7 +120,8 @@ struct vmm_options {
 	const char *id; /* copied */
 	bool boot_timer;
 	enum gmem_backing memory_backing;
-	size_t metadata_limit;	/* bytes of JSON text */
+	size_t metadata_limit;		       /* bytes of JSON text */
+	const struct seccomp_filters *filters; /* borrowed; NULL: none */
 	int ready_fd;		/* gets a line when the guest runs; 0: none */
 	struct cgroups cgroups; /* to join before it does */
 	uint64_t start_time_us; /* 0: not given (--start-time-us) */
@@ -147,6 +148,14 @@ int vmm_act(struct vmm *vmm, struct vmm_action *action,
 /* The same from another thread; -ESHUTDOWN when the VM is going away. */
 int vmm_submit(struct vmm *vmm, struct vmm_action *action,
 	       struct error *err) must_check;
+
+/*
+ * Once there is a machine, holds the calling thread, which is the loop's, to
+ * its filter for good; until then a start may fail and be tried again, and
+ * nothing happens. Before the loop runs and after every action. A thread
+ * without its filter is the end of the process. -errno with a sentence.
+ */
+int vmm_confine(struct vmm *vmm, struct error *err) must_check;
 
 /* Counters of this microVM; any thread may add to them. */
 struct metrics *vmm_metrics(struct vmm *vmm);

@@ -262,6 +262,7 @@ static int restore_machine(struct load *load, struct error *err)
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.filters = vmm->options.filters,
 	};
 	const struct machine_snapshot snapshot = {
 		.state = &load->file,

@@ -29,6 +29,7 @@ struct vmm {
 	struct vmm_options options;
 	char id[VMM_ID_MAX + 1];
 	enum vmm_state state;
+	bool confined;	 /* the loop thread has its filter */
 	bool configured; /* something of a machine to boot was set */
 	_Atomic int exit_code;
 

@@ -53,6 +53,14 @@ bool vmm_is_stopping(const struct vmm *vmm)
 	return fake_vmm.stopping;
 }
 
+void vmm_stop(struct vmm *vmm, int exit_code, const char *reason)
+{
+	(void)vmm;
+	(void)exit_code;
+	(void)reason;
+	fake_vmm.stopping = true;
+}
+
 int vmm_act(struct vmm *vmm, struct vmm_action *action, struct error *err)
 {
 	return vmm_submit(vmm, action, err);

@@ -35,7 +35,8 @@ def help_names_every_option(t):
     for name in ("api-sock", "id", "config-file", "no-api", "log-path",
                  "level", "module", "show-level", "show-log-origin",
                  "metrics-path", "boot-timer", "http-api-max-payload-size",
-                 "no-seccomp", "version", "help"):
+                 "no-seccomp", "seccomp-filter",
+                 "version", "help"):
         t.point("--" + name in out, name, out)
     assert run("-h") == (code, out, err)
     assert run("--unknown", "--help") == (code, out, err)

@@ -95,6 +95,20 @@ def sanitized(kind=""):
         return kind.encode() + b"Sanitizer" in file.read()
 
 
+def observed(command):
+    """The command so that its system calls are written down, if somebody wants
+    that (EMBER_STRACE, a directory): thread, number, raw arguments, result. The
+    monitor stays our child."""
+    directory = os.environ.get("EMBER_STRACE")
+    if not directory:
+        return command
+    os.makedirs(directory, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix="calls-", dir=directory)
+    os.close(handle)
+    return ["strace", "-D", "-f", "-Y", "-qq", "-e", "signal=none", "-X",
+            "raw", "-e", "raw=all", "-o", path, "--"] + command
+
+
 class Gone(AssertionError):
     """The monitor, or its side of a connection, is no longer there."""
 
@@ -280,7 +294,7 @@ class Monitor:
                         "--show-level"]
         self.command = command + list(args)
         self.process = subprocess.Popen(
-            self.command, **{"stdin": subprocess.PIPE, "bufsize": 0,
+            observed(self.command), **{"stdin": subprocess.PIPE, "bufsize": 0,
                              "stdout": subprocess.PIPE,
                              "stderr": subprocess.PIPE, **popen})
         self._out = self._pipe(self.process.stdout)
@@ -327,6 +341,13 @@ class Monitor:
         """(status, parsed body or None)"""
         response = self.request(method, path, body)
         return response.status, response.json
+
+    def api_quietly(self, *request):
+        """A request that may cost the monitor its life."""
+        try:
+            self.request(*request)
+        except (Gone, OSError):
+            pass
 
     def get(self, path):
         """The body of a GET that must succeed."""
@@ -452,7 +473,7 @@ class Monitor:
 def run(*args, timeout=TIMEOUT, **popen):
     """Runs the monitor to its end with these arguments; (exit code, standard
     output, standard error) as text."""
-    done = subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL,
+    done = subprocess.run(observed([BINARY, *args]), stdin=subprocess.DEVNULL,
                           capture_output=True, timeout=timeout, text=True,
                           **popen)
     return done.returncode, done.stdout, done.stderr

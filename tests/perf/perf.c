@@ -64,8 +64,7 @@ void monitor_spawn_api(struct monitor *monitor, const char *ember, int number)
 {
 	const char *const argv[] = {
 		ember,	      "--api-sock", monitor->socket_path,
-		"--log-path", "/dev/null",  "--no-seccomp",
-		NULL,
+		"--log-path", "/dev/null",  NULL,
 	};
 
 	snprintf(monitor->socket_path, sizeof(monitor->socket_path),

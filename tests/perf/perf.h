@@ -75,10 +75,10 @@ void template_remove(const struct template *template);
 #define TEMPLATE_ARGV(ember, template)                                         \
 	{                                                                      \
 		ember, "--restore", (template)->state, "--mem",                \
-			(template)->memory, "--no-seccomp", "--log-path",      \
-			"/dev/null", "--api-sock", NULL, NULL                  \
+			(template)->memory, "--log-path", "/dev/null",         \
+			"--api-sock", NULL, NULL                               \
 	}
-#define TEMPLATE_ARGV_SOCKET 9 /* where the socket's path goes */
+#define TEMPLATE_ARGV_SOCKET 8 /* where the socket's path goes */
 
 /* `NAME MEDIAN p10 VALUE`; sorts the values. */
 void print_figure(const char *name, double *values, size_t count);

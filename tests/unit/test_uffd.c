@@ -284,7 +284,7 @@ static void test_detach_ends_the_wait_for_a_dead_handler(void **state)
 	memset(all, 0xff, sizeof(all));
 	assert_int_equal(working_set_save(f->mem, &pages, f->copy, &f->err), 0);
 	assert_int_equal(prefetch_create(&prefetch, f->mem, f->copy,
-					 PREFETCH_BESIDE, &f->err),
+					 PREFETCH_BESIDE, NULL, &f->err),
 			 0);
 	prefetch_begin(prefetch);
 	uffd_detach(f->mem, f->uffd);

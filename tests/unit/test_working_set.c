@@ -160,8 +160,8 @@ static void test_watched_record_is_exact(void **state)
 	struct fixture *f = *state;
 	struct recorder *recorder;
 
-	assert_int_equal(recorder_create(&recorder, f->mem, f->path, &f->err),
-			 0);
+	assert_int_equal(
+		recorder_create(&recorder, f->mem, f->path, NULL, &f->err), 0);
 	touch(f, 0x5000, true);
 	touch(f, MIB(1), false);
 	touch(f, MIB(2), false);
@@ -352,8 +352,9 @@ static void test_order_is_that_of_first_touch(void **state)
 	struct recorder *recorder;
 	uint32_t pages[PAGES];
 
-	assert_int_equal(recorder_create(&recorder, f->mem, f->path, &f->err),
-			 0);
+	assert_int_equal(
+		recorder_create(&recorder, f->mem, f->path, NULL, &f->err), 0);
+	recorder_start(recorder);
 	recorder_begin(recorder);
 	for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
 		touch(f, turns[i][0] * PAGE_SIZE_4K, true);
@@ -375,8 +376,9 @@ static void test_finish_writes_before_the_end(void **state)
 	struct fixture *f = *state;
 	struct recorder *recorder;
 
-	assert_int_equal(recorder_create(&recorder, f->mem, f->path, &f->err),
-			 0);
+	assert_int_equal(
+		recorder_create(&recorder, f->mem, f->path, NULL, &f->err), 0);
+	recorder_start(recorder);
 	recorder_begin(recorder);
 	recorder_begin(recorder);
 	touch(f, 0x5000, true);
@@ -392,8 +394,9 @@ static void test_unfinished_recording_leaves_nothing(void **state)
 	struct fixture *f = *state;
 	struct recorder *recorder;
 
-	assert_int_equal(recorder_create(&recorder, f->mem, f->path, &f->err),
-			 0);
+	assert_int_equal(
+		recorder_create(&recorder, f->mem, f->path, NULL, &f->err), 0);
+	recorder_start(recorder);
 	recorder_begin(recorder);
 	touch(f, 0x5000, true);
 	recorder_destroy(recorder);
@@ -452,7 +455,7 @@ static void test_prefetch_brings_in_what_the_file_says(void **state)
 
 		map(f, GMEM_FILE);
 		assert_int_equal(prefetch_create(&prefetch, f->mem, f->path,
-						 ways[i], &f->err),
+						 ways[i], NULL, &f->err),
 				 0);
 		prefetch_begin(prefetch);
 		if (ways[i] == PREFETCH_BESIDE) /* which may not be ready */
@@ -477,7 +480,7 @@ static void test_prefetch_copies_where_the_set_is_dense(void **state)
 
 	write_set(f, &set, 1);
 	assert_int_equal(prefetch_create(&prefetch, f->mem, f->path,
-					 PREFETCH_COPY, &f->err),
+					 PREFETCH_COPY, NULL, &f->err),
 			 0);
 	prefetch_begin(prefetch);
 	prefetch_destroy(prefetch);
@@ -501,12 +504,12 @@ static void test_prefetch_of_another_memory_is_refused(void **state)
 
 	write_set(f, &set, 1);
 	assert_int_equal(prefetch_create(&prefetch, f->mem, f->path,
-					 PREFETCH_BEFORE, &f->err),
+					 PREFETCH_BEFORE, NULL, &f->err),
 			 -EINVAL);
 	assert_string_equal(f->err.text, "The working set is of a memory of "
 					 "6295552 bytes, this one has 6291456");
 	assert_int_equal(prefetch_create(&prefetch, f->mem, "/no/such/file",
-					 PREFETCH_BEFORE, &f->err),
+					 PREFETCH_BEFORE, NULL, &f->err),
 			 -ENOENT);
 	assert_null(prefetch);
 	prefetch_destroy(NULL);

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/seccomp_compile.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+/* Numbers of system calls end well below; there are gaps. */
+#define CALLS_MAX 1024
+
+static const char *const class_names[] = SECCOMP_CLASS_NAMES;
+
+/* A binary search for the number: the kernel runs a program for every number
+ * there is when it is installed, which takes half of the time that it takes
+ * with one comparison after the other. */
+#define OPTIMIZE_TREE 2
+
+/* ------------------------------------------------------- one class's program
+ */
+
+static struct scmp_arg_cmp comparison(const struct rule_condition *condition)
+{
+	const bool masked = condition->op == RULE_MASKED;
+
+	return (struct scmp_arg_cmp){
+		.arg = condition->arg,
+		.op = masked ? SCMP_CMP_MASKED_EQ : SCMP_CMP_EQ,
+		.datum_a = masked ? condition->mask : condition->value,
+		.datum_b = condition->value,
+	};
+}
+
+static int add_rule(scmp_filter_ctx filter, const struct rule *rule)
+{
+	struct scmp_arg_cmp when[RULE_CONDITIONS_MAX];
+	unsigned count = 0;
+	int number = seccomp_syscall_resolve_name(rule->syscall);
+
+	if (number < 0)
+		return -ENOENT;
+	for (size_t i = 0; i < RULE_CONDITIONS_MAX; i++)
+		if (rule->when[i].op != RULE_ANY)
+			when[count++] = comparison(&rule->when[i]);
+	return seccomp_rule_add_exact_array(filter, SCMP_ACT_ALLOW, number,
+					    count, when);
+}
+
+static int add_rules(scmp_filter_ctx filter, enum seccomp_class kind,
+		     const struct rule_list *list, struct error *err)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		int ret = add_rule(filter, &list->rules[i]);
+
+		if (ret == -ENOENT)
+			return error_set(err, ENOENT,
+					 "class \"%s\", rule %zu: there is no "
+					 "system call \"%s\"",
+					 class_names[kind], i,
+					 list->rules[i].syscall);
+		if (ret && ret != -EEXIST)
+			return error_set_os(
+				err, -ret, "class \"%s\", rule %zu (%s):",
+				class_names[kind], i, list->rules[i].syscall);
+	}
+	return 0;
+}
+
+static int set_shape(scmp_filter_ctx filter)
+{
+	int ret = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
+				   SCMP_ACT_TRAP);
+
+	return ret ? ret
+		   : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE,
+				      OPTIMIZE_TREE);
+}
+
+/* libseccomp writes programs to files only. */
+static int export(scmp_filter_ctx filter, struct sock_filter *code,
+		  uint32_t *ret_len)
+{
+	const size_t most = SECCOMP_INSTRUCTIONS_MAX * sizeof(*code);
+	AUTO_CLOSE int fd = memfd_create("filter", MFD_CLOEXEC);
+	struct stat st;
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = seccomp_export_bpf(filter, fd);
+	if (ret)
+		return ret;
+	if (fstat(fd, &st))
+		return -errno;
+	if ((size_t)st.st_size > most)
+		return -E2BIG;
+	if (pread(fd, code, (size_t)st.st_size, 0) != st.st_size)
+		return -EIO;
+	*ret_len = (uint32_t)((size_t)st.st_size / sizeof(*code));
+	return 0;
+}
+
+static int compile_class(enum seccomp_class kind, const struct rule_list *list,
+			 struct sock_filter *code, uint32_t *ret_len,
+			 struct error *err)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+	int ret = filter ? set_shape(filter) : -ENOMEM;
+
+	if (ret)
+		error_set_os(err, -ret, "libseccomp:");
+	else
+		ret = add_rules(filter, kind, list, err);
+	if (!ret) {
+		ret = export(filter, code, ret_len);
+		if (ret)
+			error_set_os(err, -ret,
+				     "class \"%s\":", class_names[kind]);
+	}
+	if (filter)
+		seccomp_release(filter);
+	return ret;
+}
+
+/* ----------------------------------------------------------------- the file */
+
+static void put(FILE *out, const void *bytes, size_t len)
+{
+	fwrite(bytes, 1, len, out); /* ferror is looked at in the end */
+}
+
+static void put_number(FILE *out, uint32_t number)
+{
+	const le32 value = le32_make(number);
+
+	put(out, &value, sizeof(value));
+}
+
+static int put_filters(FILE *out, const struct rule_set *set, struct error *err)
+{
+	struct sock_filter code[SECCOMP_INSTRUCTIONS_MAX];
+
+	put(out, SECCOMP_FILE_MAGIC, sizeof(SECCOMP_FILE_MAGIC) - 1);
+	put_number(out, SECCOMP_FILE_VERSION);
+	put_number(out, SECCOMP_CLASSES);
+	for (unsigned kind = 0; kind < SECCOMP_CLASSES; kind++) {
+		char name[SECCOMP_NAME_LEN] = {0};
+		uint32_t len = 0;
+		int ret =
+			compile_class(kind, &set->lists[kind], code, &len, err);
+
+		if (ret)
+			return ret;
+		memcpy(name, class_names[kind], strlen(class_names[kind]));
+		put(out, name, sizeof(name));
+		put_number(out, len);
+		put_number(out, 0);
+		put(out, code, len * sizeof(*code));
+	}
+	return 0;
+}
+
+/* Closes a stream over memory, which has all that was written then. */
+static int finish(FILE *out)
+{
+	int failed = ferror(out);
+
+	failed |= fclose(out);
+	return failed ? -ENOMEM : 0;
+}
+
+int seccomp_compile(const struct rule_set *set, struct seccomp_file *ret_file,
+		    struct error *err)
+{
+	struct seccomp_file file = {0};
+	FILE *out = open_memstream((char **)&file.bytes, &file.len);
+	int ret;
+
+	if (!out)
+		return error_set_os(err, errno, "No memory:");
+	ret = put_filters(out, set, err);
+	fflush(out);
+	if (!ret && file.len + sizeof(le32) > SECCOMP_FILE_MAX)
+		ret = error_set(err, E2BIG,
+				"the filters are longer than %d bytes in all",
+				SECCOMP_FILE_MAX);
+	if (!ret)
+		put_number(out, (uint32_t)crc32(crc32(0, NULL, 0), file.bytes,
+						(unsigned)file.len));
+	if (finish(out) && !ret)
+		ret = error_set_os(err, ENOMEM, "No memory:");
+	if (ret)
+		free(file.bytes);
+	else
+		*ret_file = file;
+	return ret;
+}
+
+/* ---------------------------------------------------------------- the names */
+
+static void put_name(FILE *out, int number)
+{
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, number);
+
+	if (name)
+		put(out, name, strlen(name));
+	put(out, "", 1);
+	free(name);
+}
+
+static bool has_name(int number)
+{
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, number);
+
+	free(name);
+	return name != NULL;
+}
+
+int seccomp_list_calls(struct seccomp_file *ret_file)
+{
+	struct seccomp_file file = {0};
+	FILE *out = open_memstream((char **)&file.bytes, &file.len);
+	int count = CALLS_MAX;
+
+	if (!out)
+		return -ENOMEM;
+	while (count > 0 && !has_name(count - 1))
+		count--;
+	for (int number = 0; number < count; number++)
+		put_name(out, number);
+	if (finish(out)) {
+		free(file.bytes);
+		return -ENOMEM;
+	}
+	*ret_file = file;
+	return 0;
+}
