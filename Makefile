@@ -223,8 +223,7 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed ## build the tiny guests of the tests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/inject ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
@@ -237,8 +236,16 @@ $(GUEST_B)/fault_handler: tests/lib/fault_handler.c tests/fake/fault_handler.c t
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -s -o $@ $(filter %.c,$^) -ljansson
 
-# What kills monitors in the middle of something, and makes them misbehave.
-$(GUEST_B)/kill_at $(GUEST_B)/inject: $(GUEST_B)/%: tests/lib/%.c Makefile
+# What tries to get out of jails. Its victims are the same program, and have the
+# same addresses.
+ATTACK_SRCS := tests/attacks/attack.c tests/attacks/files.c tests/attacks/process.c \
+	tests/attacks/network.c tests/attacks/kernel.c
+$(GUEST_B)/attack: $(ATTACK_SRCS) tests/attacks/attack.h $(B)/libember.a Makefile
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -no-pie -s -o $@ $(ATTACK_SRCS) $(LIBS)
+
+# What kills monitors in the middle of something.
+$(GUEST_B)/kill_at: tests/lib/kill_at.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
 
