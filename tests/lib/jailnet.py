@@ -136,12 +136,15 @@ class JailedMonitor:
         with open(self.log.name) as file:
             return file.read()
 
-    def put(self, path, **body):
-        """(status, answer) of a PUT."""
+    def api(self, method, path, **body):
+        """(status, answer)"""
         connection = ember.Connection(self.socket_path)
-        response = connection.request("PUT", path, body)
+        response = connection.request(method, path, body)
         connection.close()
         return response.status, response.json
+
+    def put(self, path, **body):
+        return self.api("PUT", path, **body)
 
     def start(self, kernel):
         """(status, answer) of a start; @kernel is found inside."""
