@@ -41,10 +41,40 @@ static void check_cgroups(const struct jail_args *args)
 	}
 }
 
+/* A name that the kernel does not see a pattern in, and numbers in bounds. */
+static void check_taps(const struct jail_args *args)
+{
+	for (size_t i = 0; i < args->tap_list.count; i++) {
+		const struct tap_spec *tap = &args->taps[i];
+		size_t len = strnlen(tap->name, sizeof(tap->name));
+
+		assert(len >= 1 && len < sizeof(tap->name));
+		assert(!strpbrk(tap->name, "/%: \n") &&
+		       strcmp(tap->name, ".") != 0 &&
+		       strcmp(tap->name, "..") != 0);
+		assert(tap->address_count <= TAP_ADDRESSES_MAX);
+		for (size_t j = 0; j < tap->address_count; j++)
+			assert(tap->addresses[j].prefix <= 128);
+		assert(tap->mtu == 0 || (tap->mtu >= 68 && tap->mtu <= 65521));
+		assert(!tap->has_mac || !(tap->mac[0] & 1));
+	}
+	assert(!args->new_user_ns || args->tap_list.count == 0 ||
+	       args->new_net_ns);
+	assert(!args->netns || !args->new_net_ns);
+}
+
+static void check_kept(const struct jail_args *args)
+{
+	for (size_t i = 0; i < args->keep_fds.count; i++)
+		assert(args->keep[i] > (i ? args->keep[i - 1] : 2));
+}
+
 static void check(const struct jail_args *args, int argc)
 {
 	check_id(args->id);
 	check_cgroups(args);
+	check_taps(args);
+	check_kept(args);
 	assert(args->exec_file && args->chroot_base_dir);
 	assert(args->uid < UINT32_MAX && args->gid < UINT32_MAX);
 	assert(args->extra_count >= 0 && args->extra_count < argc);
