@@ -57,7 +57,7 @@ static int exec_in_child(int fd, const char *path, int flags)
 			(char[]){"nothing"}, NULL};
 	char *none[] = {NULL};
 	int status;
-	pid_t pid = vfork();
+	pid_t pid = fork();
 
 	if (pid == 0) {
 		execveat(fd, path, argv, none, flags);
