@@ -123,6 +123,23 @@ def alone_the_monitor_can_do_it_too(t):
 
 
 @test
+def failure_leaves_no_cgroups(t):
+    """Nobody is in them yet."""
+    on = host(t)
+    for mode in ({}, {"new_pid_ns": True}):
+        jail = on.jail(exec_file=t.write("text", "no program"),
+                       late_cgroup=True, cgroup=on.arguments(), **mode)
+        os.chmod(t.path("text"), 0o755)
+        before = jail.listing()
+        done = jail.run()
+        t.point(done.code == 1 and "Failed to exec" in done.err,
+                "no exec %s" % mode, str(done))
+        t.point(on.cgroups.paths() == [], "no cgroups %s" % mode,
+                str(on.cgroups.paths()))
+        t.point(jail.listing() == before, "no files %s" % mode)
+
+
+@test
 def cgroup_files_refused(t):
     read_end, write_end = pipe(t)
     for value, sentence in (
