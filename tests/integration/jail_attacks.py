@@ -168,7 +168,7 @@ def attack(t, ground, jail, name, walls, prefix=(), **more):
     done = subprocess.run(
         jail.command(*words, prefix=prefix, keep_fd=ground.kept, **more),
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        timeout=TIMEOUT, **ground.popen())
+        timeout=3 * TIMEOUT, **ground.popen())
     points(t, where, done.stdout)
     t.point(not ground.outside.was_hit() and not ground.sibling.was_hit(),
             where + ": nobody outside was hit", done.stderr)
