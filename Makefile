@@ -271,7 +271,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux check-rules sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-linux check-jailed sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -297,16 +297,8 @@ check-tiny: all guests ## tiny guests and API tests
 check-linux: all guests ## Linux guests, directly or in the lab
 	tests/run --tier linux
 
-# Monitors are watched by strace, here and in the lab; what only Linux guests
-# make them do is in a few programs.
-CALLS := $(B)/tests/calls
-check-rules: all guests ## filters: is every rule needed, is every call allowed?
-	rm -rf $(CALLS)
-	tests/run --tier tiny --strace $(CALLS)
-	tests/run --tier linux --strace $(CALLS) --only linux_snapshot_vhost --only linux_working_set
-	tests/run --tier linux --strace $(CALLS) --only linux_vsock --only linux_net \
-		--test guest_reaches --test host_ends --test two_thousand --test pause_keeps --test ping --test vhost
-	$(B)/ember-seccomp print | tests/seccomp/rules.py - $(CALLS)
+check-jailed: all guests ## tiny and Linux guests, on monitors in jails
+	tests/run --tier tiny --tier linux --jail $(B)/ember-jailer
 
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember

@@ -13,7 +13,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import ember
-from ember import Monitor, run
+import injail
+from ember import Monitor, run, skip_in_jail
 from tap import main, skip_unless, test
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9} "
@@ -58,7 +59,8 @@ def argument_errors(t):
             (["--no-api"], "Argument 'config-file' required, but not found."),
             (["--http-api-max-payload-size", "many"], ""),
             (["--start-time-us", "-1"], "")):
-        code, out, err = run(*args)
+        # The jailer has arguments of its own for the monitor.
+        code, out, err = run(*args, jail=False)
         want = "Arguments parsing error: " + reason
         t.point(code == 153 and want in err
                 and err.endswith(" \n\nFor more information try --help.\n"),
@@ -76,7 +78,8 @@ def extra_arguments_after_two_dashes(t):
 @test
 def bad_ids(t):
     for name in ("", "a" * 65, "under_score", "dot.", "spa ce"):
-        code, _, err = run("--api-sock", t.path("s"), "--id", name)
+        code, _, err = run("--api-sock", t.path("s"), "--id", name,
+                           jail=False)
         t.point(code != 0 and "Invalid instance ID" in err, repr(name),
                 "%s %r" % (code, err))
     m = Monitor(test=t, args=["--id", "a" * 64])
@@ -162,6 +165,7 @@ def log_lines_without_options(t):
 
 @test
 def log_is_in_local_time(t):
+    skip_in_jail("the environment is empty")
     m = Monitor(test=t, log=False,
                 env={**os.environ, "TZ": "TST-05:00"})
     m.get("/version")
@@ -222,8 +226,7 @@ def closed_stdio_is_no_harm(t):
 @test
 def sigterm_kills(t):
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_CORE, (0, 0)))
+        m = Monitor(test=t, limits={"core": 0})
         m.signal(signum)
         code = m.wait()
         t.point(code == -signum, signal.Signals(signum).name, str(code))
@@ -295,6 +298,7 @@ def config_file_problems(t):
 @test
 def config_file_from_a_pipe(t):
     """More than a pipe holds, so that it comes in pieces."""
+    skip_in_jail("there is no /dev/fd")
     config = json.dumps({"boot-source": {"kernel_image_path": "/no/kernel"},
                          "drives": [], "padding": "x" * 200000})
     m = Monitor(test=t, api=False, args=["--config-file", "/dev/stdin"])
@@ -326,6 +330,7 @@ def config_file_that_is_too_long(t):
 @test
 def descriptor_limit_is_raised(t):
     """To what is allowed, but no further than is of use."""
+    skip_in_jail("it is the jailer's, soft and hard alike")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limits, want in (((256, 256), 256), ((256, 300), 300),
                          ((hard, hard), hard),
@@ -356,6 +361,7 @@ def metrics_path_on_the_command_line(t):
 
 @test
 def startup_times_are_taken(t):
+    skip_in_jail("every start in a jail has them")
     m = Monitor(test=t, args=[
         "--start-time-us", str(time.monotonic_ns() // 1000),
         "--start-time-cpu-us", "1", "--parent-cpu-time-us", "1000"])
@@ -366,7 +372,7 @@ def startup_times_are_taken(t):
 def without_kvm_the_start_is_refused(t):
     """A machine without /dev/kvm: the API works, InstanceStart says why not."""
     binary = None
-    if os.path.exists("/dev/kvm"):
+    if os.path.exists("/dev/kvm") and not injail.JAILER:
         probe = subprocess.run(
             ["unshare", "-m", "sh", "-c",
              "mount --bind /dev/null /dev/kvm"], capture_output=True)
@@ -376,6 +382,8 @@ def without_kvm_the_start_is_refused(t):
             "/dev/kvm; exec \"$0\" \"$@\"' %s \"$@\"\n" % ember.BINARY))
         os.chmod(binary, 0o755)
     m = Monitor(binary=binary, test=t)
+    if m.jail:
+        os.unlink(m.jail.root + "/dev/kvm")
     m.put("/boot-source", kernel_image_path=t.write("kernel", b"x"))
     fault = m.fault("PUT", "/actions", {"action_type": "InstanceStart"})
     assert "kvm" in fault.lower(), fault

@@ -10,7 +10,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import Monitor, NOT_AFTER_START, NOT_BEFORE_START, guest, run
+from ember import (NOT_AFTER_START, NOT_BEFORE_START, Monitor, guest, run,
+                   skip_in_jail)
 from network import ip, network, put_net
 from rows import DESERIALIZING, check
 from tap import main, test
@@ -136,6 +137,11 @@ def interface_tap_is_made(t):
     """One that does not exist appears, and goes with the monitor."""
     network(t)
     m = Monitor(test=t)
+    if m.jail:
+        fault = m.fault("PUT", "/network-interfaces/eth0", {
+            "iface_id": "eth0", "host_dev_name": "fresh0"})
+        assert fault.startswith(BAD_TAP) and "(os error 1)" in fault, fault
+        skip_in_jail("nobody may make taps")
     put_net(m, "eth0", "fresh0")
     assert "fresh0" in os.listdir("/sys/class/net") or \
         socket.if_nametoindex("fresh0")

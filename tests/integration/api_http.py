@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API as bytes on a socket: framing, limits, rude clients. No guest."""
 import os
-import resource
 import sys
 import threading
 import time
@@ -216,8 +215,7 @@ def cpu_seconds(pid):
 
 def limited(t, descriptors):
     """A monitor that serves, with so many descriptors at most."""
-    m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
-        resource.RLIMIT_NOFILE, (descriptors, descriptors)))
+    m = Monitor(test=t, limits={"no-file": descriptors})
     assert m.get("/version")
     return m
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Block devices, used by a small driver of our own."""
 import os
-import resource
 import struct
 import sys
 
@@ -230,8 +229,7 @@ def file_size_limit_has_its_exit_code(t):
     its own code, not silently."""
     need_kvm()
     disk = t.write("disk", numbered())
-    m = Monitor(test=t, log=False, preexec_fn=lambda: resource.setrlimit(
-        resource.RLIMIT_FSIZE, (10 * SECTOR, 10 * SECTOR)))
+    m = Monitor(test=t, log=False, limits={"fsize": 10 * SECTOR})
     drive(m, "d", disk)
     m.start(guest("disk"))
     m.expect(b"ready\n")

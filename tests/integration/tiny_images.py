@@ -2,7 +2,6 @@
 """Kernels and initrds that cannot be booted: each is refused with a sentence,
 and the same process then boots one that can."""
 import os
-import resource
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
@@ -240,8 +239,7 @@ def address_space_limit(t):
     """RLIMIT_AS: a refusal, and a smaller machine under the same limit."""
     need_kvm()
     skip_unless(not sanitized(), "a sanitizer maps more than the limit")
-    m = Monitor(test=t, preexec_fn=lambda: resource.setrlimit(
-        resource.RLIMIT_AS, (512 << 20, 512 << 20)))
+    m = Monitor(test=t, limits={"as": 512 << 20})
     m.put("/boot-source", kernel_image_path=guest("hello"))
     m.patch("/machine-config", mem_size_mib=1024)
     fault = m.fault("PUT", "/actions", START)

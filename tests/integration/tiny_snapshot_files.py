@@ -7,7 +7,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
-from ember import Monitor, guest
+import injail
+from ember import Monitor, guest, skip_in_jail
 from snapshots import (MIB, RESTORE, Snapshot, merge, pages, pause,
                        refused_load, turning, turns, whole)
 from tap import Skip, main, test
@@ -183,6 +184,7 @@ def small_disk(t, kib):
     path = t.path("disk%d" % kib)
     os.mkdir(path)
     mount(t, "-t", "tmpfs", "-o", "size=%dk" % kib, "none", path)
+    injail.share(path)
     return path
 
 
@@ -310,6 +312,7 @@ def memfd_of(m):
 
 @test
 def memory_may_stay_in_a_memfd(t):
+    skip_in_jail("other processes' descriptors are out of reach")
     m = Monitor(test=t, args=["--memory-backing", "memfd"])
     m.start(guest("torn"))
     m.expect(b"turn 5\n")

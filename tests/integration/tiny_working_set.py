@@ -7,6 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
+import injail
 from ember import Monitor, NOT_BEFORE_START, guest, guest_points, need_kvm
 from faults import good_handler
 from snapshots import refused_load
@@ -349,4 +350,5 @@ def ranges_that_are_none_are_refused(t):
 
 
 if __name__ == "__main__":
+    injail.give_proc()
     main()

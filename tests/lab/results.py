@@ -97,7 +97,7 @@ def read_tap(name, text, code):
 
 def show(tier, result):
     """One line per program, then one per failed or skipped test in it."""
-    print("%-6s %-28s %-34s %6.1f s" % (tier, result.name, result.summary(),
+    print("%-10s %-28s %-34s %6.1f s" % (tier, result.name, result.summary(),
                                         result.seconds))
     for word, items in (("FAILED", result.failed),
                         ("skipped", result.skipped)):
@@ -112,7 +112,7 @@ def show(tier, result):
 def table(rows):
     """Prints the tiers and the closing line; returns the number of failures.
     @rows: (tier, where, [Result], seconds)."""
-    form = "%-7s %-8s %7s %7s %8s %9s"
+    form = "%-11s %-8s %7s %7s %8s %9s"
     print("\n" + form % ("tier", "where", "passed", "failed", "skipped",
                          "seconds"))
     totals = [0, 0, 0]

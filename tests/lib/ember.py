@@ -17,6 +17,7 @@ exact bytes of the answers are part of the interface.
 import fcntl
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 
+import injail
 from tap import SLOW, Skip
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
@@ -34,6 +36,8 @@ BINARY = os.environ.get("EMBER", os.path.join(ROOT, "build", "ember"))
 GUESTS = os.environ.get("EMBER_GUESTS", os.path.join(
     os.path.dirname(os.path.abspath(BINARY)), "tests", "guests"))
 TIMEOUT = 10 * SLOW
+# Names of resource limits as the jailer has them, where others differ.
+LIMITS = {"no-file": "NOFILE"}
 
 NOT_BEFORE_START = ("The requested operation is not supported before "
                     "starting the microVM.")
@@ -95,18 +99,10 @@ def sanitized(kind=""):
         return kind.encode() + b"Sanitizer" in file.read()
 
 
-def observed(command):
-    """The command so that its system calls are written down, if somebody wants
-    that (EMBER_STRACE, a directory): thread, number, raw arguments, result. The
-    monitor stays our child."""
-    directory = os.environ.get("EMBER_STRACE")
-    if not directory:
-        return command
-    os.makedirs(directory, exist_ok=True)
-    handle, path = tempfile.mkstemp(prefix="calls-", dir=directory)
-    os.close(handle)
-    return ["strace", "-D", "-f", "-Y", "-qq", "-e", "signal=none", "-X",
-            "raw", "-e", "raw=all", "-o", path, "--"] + command
+def skip_in_jail(reason):
+    """Skips the running test where monitors run in jails."""
+    if injail.JAILER:
+        raise Skip("in a jail: " + reason)
 
 
 class Gone(AssertionError):
@@ -277,26 +273,27 @@ class Monitor:
     @test     a tap.Test: the monitor ends with it, and its console and log
               are shown when it fails
     @wait     return when the API answers to connections
+    @limits   resource limits, soft = hard: "fsize", "no-file", "as", "core"
     Other keywords go to subprocess.Popen.
     """
 
     def __init__(self, binary=None, args=(), test=None, api=True, log=True,
-                 wait=True, **popen):
+                 wait=True, limits=None, **popen):
         self.binary = binary or BINARY
         self.dir = tempfile.mkdtemp(prefix="ember-")
         self.socket_path = os.path.join(self.dir, "api.socket")
         self.log_path = os.path.join(self.dir, "log")
         self._seen = 0
-        command = [self.binary]
-        command += ["--api-sock", self.socket_path] if api else ["--no-api"]
+        own = ["--api-sock", self.socket_path] if api else ["--no-api"]
         if log:
-            command += ["--log-path", self.log_path, "--level", "Debug",
-                        "--show-level"]
-        self.command = command + list(args)
-        self.process = subprocess.Popen(
-            observed(self.command), **{"stdin": subprocess.PIPE, "bufsize": 0,
-                             "stdout": subprocess.PIPE,
-                             "stderr": subprocess.PIPE, **popen})
+            own += ["--log-path", self.log_path, "--level", "Debug",
+                    "--show-level"]
+        self.jail = self.process = None
+        try:
+            self._start(own + list(args), limits or {}, popen)
+        except BaseException:
+            self._forget()
+            raise
         self._out = self._pipe(self.process.stdout)
         self._err = self._pipe(self.process.stderr)
         if test:
@@ -306,6 +303,22 @@ class Monitor:
             test.attach("log", lambda: self.log)
         if api and wait:
             self._wait_for_socket()
+
+    def _start(self, args, limits, popen):
+        self.command = [self.binary] + args
+        if injail.JAILER:
+            injail.share(self.dir)
+            self.jail = injail.Jail(self.binary, args,
+                                    popen.get("pass_fds", ()), limits)
+            self.command = self.jail.command
+            popen = {"umask": 0o022, **popen}
+            limits = self.jail.inherited
+        if limits:
+            popen["preexec_fn"] = lambda: _set_limits(limits)
+        self.process = subprocess.Popen(
+            self.command, **{"stdin": subprocess.PIPE, "bufsize": 0,
+                             "stdout": subprocess.PIPE,
+                             "stderr": subprocess.PIPE, **popen})
 
     @staticmethod
     def _pipe(file):
@@ -467,13 +480,31 @@ class Monitor:
         finally:
             if self.process.stdin:
                 self.process.stdin.close()
-            shutil.rmtree(self.dir, ignore_errors=True)
+            self._forget()
+
+    def _forget(self):
+        if self.jail:
+            self.jail.close()
+            self.jail = None
+        shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def run(*args, timeout=TIMEOUT, **popen):
+def _set_limits(limits):
+    for name, value in limits.items():
+        number = getattr(resource, "RLIMIT_" + LIMITS.get(name, name.upper()))
+        resource.setrlimit(number, (value, value))
+
+
+def run(*args, timeout=TIMEOUT, jail=True):
     """Runs the monitor to its end with these arguments; (exit code, standard
     output, standard error) as text."""
-    done = subprocess.run(observed([BINARY, *args]), stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=timeout, text=True,
-                          **popen)
-    return done.returncode, done.stdout, done.stderr
+    inside = injail.JAILER and jail and injail.Jail(BINARY, args, (), {})
+    try:
+        done = subprocess.run(
+            inside.command if inside else [BINARY, *args], text=True,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
+            umask=0o022)
+        return done.returncode, done.stdout, done.stderr
+    finally:
+        if inside:
+            inside.close()

@@ -10,6 +10,7 @@ import ctypes
 import os
 import subprocess
 
+import injail
 from tap import Skip
 
 CLONE_NEWNET = 0x40000000
@@ -35,7 +36,8 @@ def add_tap(t, name, address=None, **link):
     """A tap that ends with the test."""
     if not os.path.exists("/dev/net/tun"):
         raise Skip("/dev/net/tun does not exist")
-    ip("tuntap", "add", name, "mode", "tap")
+    ip("tuntap", "add", name, "mode", "tap", *(
+        ["user", str(injail.UID)] if injail.JAILER else []))
     t.defer(ip, "link", "delete", name)
     for key, value in link.items():
         ip("link", "set", name, key, str(value))

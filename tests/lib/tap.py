@@ -26,6 +26,8 @@ import sys
 import tempfile
 import traceback
 
+import injail
+
 TESTS = []
 
 # TEST_SLOW=10 for emulated machines and sanitizers: all timeouts grow.
@@ -42,6 +44,7 @@ class Test:
     def __init__(self, name):
         self.name = name
         self.dir = tempfile.mkdtemp(prefix="ember-test-")
+        injail.share(self.dir)
         self.points = []
         self._undo = []
         self._attachments = []
