@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # make demo: sets up what is missing, builds ember, and lets it run a Debian
-# guest: configured by plain curl calls, used over its serial console.
+# guest in a jail: configured by plain curl calls, used over its serial console.
 #
 # With a fast /dev/kvm the guest runs on it; anywhere else inside the lab, an
 # emulated host with a KVM of its own (tests/lab/README.md).
@@ -15,7 +15,7 @@ make --no-print-directory deps
 
 say "building ember"
 make --no-print-directory all build/tests/guests/agent
-ls -l build/ember
+ls -l build/ember build/ember-jailer
 
 say "kernel and root file system (fetched and made once, then cached)"
 assets=$(python3 tests/lab/lab.py assets)
@@ -47,16 +47,18 @@ if [ "$where" = native ]; then
 	mkdir build/demo/run
 	cp build/demo/initrd tests/demo/call.py tests/demo/clones.py build/demo/run/
 	ASSETS=$files EMBER=$PWD/build/ember \
+		EMBER_JAILER=$PWD/build/ember-jailer \
 		unshare --pid --fork --kill-child --mount-proc \
 		sh tests/demo/guest.sh build/demo/run
 else
 	say "running in the lab: everything takes about ten times as long"
 	rm -rf build/demo/job
 	mkdir build/demo/job
-	cp build/ember build/demo/initrd tests/demo/guest.sh tests/demo/call.py \
+	cp build/ember build/ember-jailer build/demo/initrd tests/demo/guest.sh tests/demo/call.py \
 		tests/demo/clones.py build/demo/job/
 	python3 tests/lab/lab.py run --job build/demo/job --timeout 300 \
 		--env ASSETS=/assets --env EMBER=/job/ember \
+		--env EMBER_JAILER=/job/ember-jailer \
 		sh guest.sh /job
 fi
-say "done: the guest ran, answered, was cloned, and powered off with exit code 0"
+say "done: the guest ran in its jail, answered, was cloned, and powered off"
