@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 
+import injail  # noqa: E402
 from linuxguest import Guest, with_agent  # noqa: E402
 from snapshots import taken  # noqa: E402
 from tap import SLOW, main, test  # noqa: E402
@@ -70,4 +71,5 @@ def a_record_ends_with_the_first_connection(t):
 
 
 if __name__ == "__main__":
+    injail.give_proc()
     main()
