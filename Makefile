@@ -298,7 +298,7 @@ check-linux: all guests ## Linux guests, directly or in the lab
 	tests/run --tier linux
 
 check-jailed: all guests ## tiny and Linux guests, on monitors in jails
-	tests/run --tier tiny --tier linux --jail $(B)/ember-jailer
+	tests/run --tier tiny-jail --tier linux-jail
 
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember

@@ -14,6 +14,7 @@
  *                    jailer has that
  *   jails_entry_us   the same of each among JAILS at once
  *   jails_p99_us     ... what a hundredth of them exceeds
+ *   jail_mounts_entry_us  jail_entry_us on a host with MOUNTS mounts more
  *   bare_restore_us  exec of the monitor to the guest's first byte
  *   jail_restore_us  spawn of the jailer to that
  *   jail_restore_more_us  the difference
@@ -27,12 +28,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define JAILS 100
+#define MOUNTS 500
 #define JAIL_UID 20000
 #define JAIL_UID_TEXT "20000"
 #define ARGS_MAX 40
@@ -159,6 +162,26 @@ static void measure_many(struct bench *bench)
 		values[i] = entry_us(&monitors[i], start[i]);
 	print_figure("jails_entry_us", values, JAILS);
 	printf("jails_p99_us %.0f\n", values[JAILS * 99 / 100]);
+}
+
+/* Each mount namespace begins as a copy of its parent's. */
+static void measure_mounts(struct bench *bench, size_t runs)
+{
+	static double values[PERF_RUNS_MAX];
+	char dir[64];
+
+	snprintf(dir, sizeof(dir), "%s.mounts", bench->base);
+	if (mkdir(dir, 0700))
+		die(dir);
+	for (size_t i = 0; i < MOUNTS; i++)
+		if (mount("none", dir, "tmpfs", 0, NULL))
+			die(dir);
+	for (size_t run = 0; run < runs; run++)
+		values[run] = jail_entry(bench, NULL);
+	for (size_t i = 0; i < MOUNTS; i++)
+		umount2(dir, MNT_DETACH);
+	rmdir(dir);
+	print_figure("jail_mounts_entry_us", values, runs);
 }
 
 /* ---------------------------------------------------------------- restoring */
@@ -329,6 +352,7 @@ int main(int argc, char *argv[])
 	more = has_exec_by(bench.jailer);
 	measure_one(&bench, ways, more ? ARRAY_SIZE(ways) : 1, runs);
 	measure_many(&bench);
+	measure_mounts(&bench, runs);
 	measure_restore(&bench, argv[3], more ? "bind" : NULL, runs);
 	unlink(bench.program);
 	return nftw(bench.base, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
