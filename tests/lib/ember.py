@@ -331,6 +331,8 @@ class Monitor:
                 break
             try:
                 self.connect().close()
+                if self.jail:
+                    self.jail.check(self.pid)
                 return
             except OSError:
                 time.sleep(0.001)

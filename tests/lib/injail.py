@@ -171,6 +171,11 @@ class Jail:
         os.mknod(inside, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
         os.chown(inside, UID, GID)
 
+    def check(self, pid):
+        """That the monitor really is in there."""
+        assert os.stat("/proc/%d" % pid).st_uid == UID
+        assert os.path.samefile("/proc/%d/root" % pid, self.root)
+
     def close(self):
         """The process is gone: so is everything that the jail had."""
         _libc.umount2(self.base.encode(), MNT_DETACH)

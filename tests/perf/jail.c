@@ -12,8 +12,8 @@
  *   jail_entry_us    spawn of the jailer to main in the jail
  *   jail_link_entry_us, jail_bind_entry_us  the same with --exec-by, if the
  *                    jailer has that
- *   jails_entry_us   the same of each among JAILS at once
- *   jails_p99_us     ... what a hundredth of them exceeds
+ *   jails_copy_entry_us, jails_bind_entry_us  of each among JAILS at once
+ *   jails_copy_p99_us, jails_bind_p99_us      what a hundredth of them exceeds
  *   jail_mounts_entry_us  jail_entry_us on a host with MOUNTS mounts more
  *   bare_restore_us  exec of the monitor to the guest's first byte
  *   jail_restore_us  spawn of the jailer to that
@@ -145,23 +145,26 @@ static void measure_one(struct bench *bench, const char *const ways[],
 	}
 }
 
-static void measure_many(struct bench *bench)
+static void measure_many(struct bench *bench, const char *exec_by)
 {
 	static struct monitor monitors[JAILS];
 	static struct command commands[JAILS];
 	static uint64_t start[JAILS];
 	static double values[JAILS];
+	const char *way = exec_by ? exec_by : "copy";
+	char name[32];
 
 	for (size_t i = 0; i < JAILS; i++)
-		jail_command(bench, &commands[i], bench->program, NULL);
+		jail_command(bench, &commands[i], bench->program, exec_by);
 	for (size_t i = 0; i < JAILS; i++) {
 		start[i] = monotonic_ns();
 		monitor_spawn(&monitors[i], commands[i].argv);
 	}
 	for (size_t i = 0; i < JAILS; i++)
 		values[i] = entry_us(&monitors[i], start[i]);
-	print_figure("jails_entry_us", values, JAILS);
-	printf("jails_p99_us %.0f\n", values[JAILS * 99 / 100]);
+	snprintf(name, sizeof(name), "jails_%s_entry_us", way);
+	print_figure(name, values, JAILS);
+	printf("jails_%s_p99_us %.0f\n", way, values[JAILS * 99 / 100]);
 }
 
 /* Each mount namespace begins as a copy of its parent's. */
@@ -351,7 +354,9 @@ int main(int argc, char *argv[])
 	make_program(&bench, argv[0]);
 	more = has_exec_by(bench.jailer);
 	measure_one(&bench, ways, more ? ARRAY_SIZE(ways) : 1, runs);
-	measure_many(&bench);
+	measure_many(&bench, NULL);
+	if (more)
+		measure_many(&bench, "bind");
 	measure_mounts(&bench, runs);
 	measure_restore(&bench, argv[3], more ? "bind" : NULL, runs);
 	unlink(bench.program);
