@@ -60,6 +60,12 @@ def share(path):
         os.chmod(path, 0o2770)
 
 
+def relative(path, directory):
+    """A path as a monitor sees it that was started in @directory: in a jail it
+    works in the root."""
+    return os.path.relpath(path, "/" if JAILER else directory)
+
+
 def _shared_paths():
     """Directories that jails have at the same paths; none inside another."""
     wanted = {"/tmp", PROJECT}
