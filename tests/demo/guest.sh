@@ -137,4 +137,11 @@ wait "$ember" || code=$?
 grep -a "Guest-boot-time" "$jail/log" | sed 's/^.*] //'
 echo "EMBER-GUEST line: $(tr -d '\r' <"$console" | grep -a EMBER-GUEST) (seconds since the kernel started)"
 echo "ember's exit code: $code"
+
+say "taking the jails away"
+ls "$jails/ember" | while read -r id; do
+	"$EMBER_JAILER" --cleanup --id "$id" --exec-file "$EMBER" \
+		--uid "$uid" --gid "$uid" --chroot-base-dir "$jails"
+done
+echo "left of them: $(ls -A "$jails/ember" 2>/dev/null | wc -l)"
 exit "$code"
