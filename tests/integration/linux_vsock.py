@@ -16,10 +16,10 @@ from tap import SLOW, main, test  # noqa: E402
 from vsock import Vsock, echo_back, execute, pattern  # noqa: E402
 
 
-def start(t, **config):
+def start(t, limits=None, **config):
     """A guest with a socket device, and the way to it."""
     vsock = Vsock(t)
-    guest = Guest(t, initrd=with_agent(t, "initrd"), mem=256,
+    guest = Guest(t, initrd=with_agent(t, "initrd"), mem=256, limits=limits,
                   configure=lambda m: vsock.configure(m, **config))
     return guest, vsock
 
@@ -133,7 +133,7 @@ def many_connections_one_after_the_other(t):
 @test
 def two_thousand_connections_at_once(t):
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
-    guest, vsock = start(t)
+    guest, vsock = start(t, limits={"no-file": 8192})  # the jailer: 2048
     guest.spawn("agent echo 1000", "ready")
     conns = [vsock.connect(1000) for _ in range(2000)]
     for number, conn in enumerate(conns):
