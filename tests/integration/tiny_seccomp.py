@@ -12,6 +12,7 @@ import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
+import injail
 from ember import (BINARY, TIMEOUT, Monitor, guest, need_kvm, request_bytes,
                    run, sanitized)
 from injection import (FILTERED, FREE, VIOLATION, check_violation, inject,
@@ -158,8 +159,9 @@ def snapshots_of_many_kinds(t):
     m.expect(b"ready")
     m.patch("/vm", state="Paused")
     for kind in ("Full", "Diff"):
-        m.put("/snapshot/create", snapshot_type=kind, snapshot_path="state",
-              mem_file_path=kind)
+        m.put("/snapshot/create", snapshot_type=kind,
+              snapshot_path=injail.relative(t.path("state"), t.dir),
+              mem_file_path=injail.relative(t.path(kind), t.dir))
     t.point(os.stat(t.path("Diff")).st_size == 8192 << 20,
             "large, with a timer, under a relative path")
 
@@ -181,12 +183,14 @@ def another_file_for_a_disk_that_is_read_only(t):
 def dense_working_sets(t):
     """Copied by two threads; and recorded under a relative path."""
     need_kvm()
+    injail.give_proc(t)
     m = Monitor(test=t)
     snapshot = TouchSnapshot(m, t.path("touch"))
     snapshot.set_steps((WRITE, 0, PAGES, 1), (WAIT,))
     m.close()
     m = Monitor(test=t, cwd=t.dir, args=snapshot.args(
-        "--record-working-set", "set", "--record-until", "request"))
+        "--record-working-set", injail.relative(t.path("set"), t.dir),
+        "--record-until", "request"))
     m.expect(b"waiting")
     m.put("/vm/working-set")
     m.close()

@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
+import injail
 from ember import TIMEOUT, Monitor, guest
 from injection import (FILTERED, FORBIDDEN, FORMS, check_violation, inject,
                        need_filters, need_ptrace, seccomp_modes, threads,
@@ -21,6 +22,7 @@ GETPID, GETTID = 39, 186
 
 def recording_monitor(t, snapshot):
     """One with a thread of class memory."""
+    injail.give_proc(t)
     m = Monitor(test=t, args=[
         "--restore", snapshot.state, "--mem", snapshot.memory,
         "--record-working-set", t.path("set"), "--record-until", "request"])
