@@ -16,6 +16,10 @@
 /* The thread needs little stack; small stacks keep the monitor small. */
 #define VCPU_STACK_SIZE KIB(128)
 
+/* Linux 6.13 and later make a thread of the VM's in the first KVM_RUN, and say
+ * ENOMEM where a signal came in between: not to be believed at once. */
+#define NO_MEMORY_MAX 5
+
 enum vcpu_request {
 	REQUEST_RUN,
 	REQUEST_PAUSE,
@@ -34,6 +38,7 @@ struct vcpu {
 	struct kvm_run *run;
 	size_t run_size;
 	const struct vcpu_machine *machine;
+	int no_memory; /* how often KVM_RUN said so */
 
 	pthread_t thread;
 	bool started; /* the thread exists and was not joined yet */
@@ -211,18 +216,17 @@ static bool run_once(struct vcpu *vcpu)
 
 	if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
 		return handle_exit(vcpu);
-	switch (errno) {
-	case EINTR:
+	if (errno == EINTR)
 		set_immediate_exit(vcpu, 0);
+	/* EAGAIN: an AP that has not been sent its SIPI. */
+	if (errno == EINTR || errno == EAGAIN)
 		return true;
-	case EAGAIN: /* an AP that has not been sent its SIPI */
+	if (errno == ENOMEM && vcpu->no_memory++ < NO_MEMORY_MAX)
 		return true;
-	default:
-		snprintf(reason, sizeof(reason), "KVM_RUN: %s (os error %d)",
-			 os_error_text(errno), errno);
-		fail(vcpu, reason);
-		return false;
-	}
+	snprintf(reason, sizeof(reason), "KVM_RUN: %s (os error %d)",
+		 os_error_text(errno), errno);
+	fail(vcpu, reason);
+	return false;
 }
 
 /* -------------------------------------------------------------- the thread */
