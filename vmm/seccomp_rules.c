@@ -74,6 +74,8 @@
 #define CLOCKS "depends on the host's clock"
 #define LARGE "only for guests of many GiB"
 #define JAILED "only where there is no /proc"
+#define NO_PAGEMAP "only where /proc/self/pagemap does not open"
+#define OTHER_HOSTS "other kernels, other versions of libc"
 
 /* ---------------------------------------------------------- all classes */
 
@@ -120,6 +122,7 @@ static const struct rule large_allocation[] = {
 	CALL("mmap", "malloc of much", ARG(2, PROT_READ | PROT_WRITE),
 	     ARG(3, MAP_PRIVATE | MAP_ANONYMOUS)),
 	CALL("munmap", "free of much"),
+	CALL("mremap", "realloc of much", ARG(3, MREMAP_MAYMOVE)),
 };
 
 /* The same for those whose need comes with the size of the guest. */
@@ -127,6 +130,13 @@ static const struct rule rare_allocation[] = {
 	RARE("mmap", "malloc of much", LARGE, ARG(2, PROT_READ | PROT_WRITE),
 	     ARG(3, MAP_PRIVATE | MAP_ANONYMOUS)),
 	RARE("munmap", "free of much", LARGE),
+	RARE("mremap", "realloc of much", LARGE, ARG(3, MREMAP_MAYMOVE)),
+};
+
+/* What may happen to every malloc. */
+static const struct rule tuned_allocation[] = {
+	RARE("madvise", "malloc that was told to use huge pages",
+	     "GLIBC_TUNABLES is not set", ARG(2, MADV_HUGEPAGE)),
 };
 
 /* Files of snapshots and working sets (snapshot/new_file.c, page_set.c). */
@@ -141,9 +151,12 @@ static const struct rule files[] = {
 	     "the file that is replaced"),
 	FCNTL(F_OFD_SETLK, "who lives holds a lock on its files"),
 	CALL("newfstatat", "what is there?"),
+	RARE("fstat", "the same, as libc asks from 2.39 on", OTHER_HOSTS),
 	CALL("statx", "is a file mounted, or the one that it was?"),
 	CALL("readlink", "where a path leads to"),
 	CALL("faccessat2", "the same"),
+	RARE("faccessat", "the same, where there is no faccessat2",
+	     OTHER_HOSTS),
 	CALL("fchown", "the owner of the file that is replaced", ),
 	CALL("fchmod", "and its mode", ONLY(1, 0777)),
 	CALL("rename", "puts the new file into its place"),
@@ -246,6 +259,14 @@ static const struct rule loop_only[] = {
 	OPEN(O_RDONLY | O_DIRECTORY | O_CLOEXEC, "directories, to sync them"),
 	RARE("mincore", "pages, without /proc", JAILED),
 	RARE("sysinfo", "is there swap?", JAILED),
+	RARE("time", "a snapshot's date, without a vDSO", CLOCKS),
+};
+
+/* Working sets where page tables were there to see, and then are not, for want
+ * of a descriptor. */
+static const struct rule without_pagemap[] = {
+	RARE("mincore", "pages that are there", NO_PAGEMAP),
+	RARE("sysinfo", "is there swap?", NO_PAGEMAP),
 };
 
 /* What hands a tap to vhost, and takes it back: on pause and resume, and by
@@ -301,7 +322,6 @@ static const struct rule api_only[] = {
 	RARE("dup3", "gives a client a low number",
 	     "sockets of the guest's keep away from low numbers",
 	     ARG(2, O_CLOEXEC)),
-	CALL("mremap", "a larger body", ARG(3, MREMAP_MAYMOVE)),
 	CALL("access", "can a working set be recorded?"),
 	CALL("madvise", "brings memory in", ARG(2, MADV_POPULATE_READ)),
 	CALL("madvise", "brings memory in", ARG(2, MADV_POPULATE_WRITE)),
@@ -349,6 +369,8 @@ static const struct {
 	{PART(allocation), LOOP | API | MEMORY},
 	{PART(large_allocation), LOOP | API},
 	{PART(rare_allocation), MEMORY},
+	{PART(tuned_allocation), LOOP | API | VCPU},
+	{PART(without_pagemap), API | MEMORY},
 	{PART(files), LOOP | API | MEMORY},
 	{PART(relative_paths), LOOP | API},
 	{PART(rare_relative_paths), MEMORY},

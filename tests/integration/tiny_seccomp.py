@@ -167,6 +167,17 @@ def snapshots_of_many_kinds(t):
 
 
 @test
+def snapshots_of_many_vcpus(t):
+    """Their state grows until libc moves it from one mapping to another."""
+    m = start_guest(t, "echo", b"ready", vcpu_count=32, mem_size_mib=16)
+    m.patch("/vm", state="Paused")
+    snapshot = Snapshot(t)
+    snapshot.create(m)
+    t.point(os.stat(snapshot.state).st_size > 128 << 10, "are large, and made",
+            str(os.stat(snapshot.state).st_size))
+
+
+@test
 def another_file_for_a_disk_that_is_read_only(t):
     need_kvm()
     m = Monitor(test=t)

@@ -94,7 +94,7 @@ class Rules:
                 if thread in confined:
                     self.judge(confined[thread], call, numbers(words), pid,
                                path)
-                elif call == "seccomp":
+                elif call == "seccomp" and ") = -1 " not in line:
                     confined[thread] = class_of(name)
                     self.threads[confined[thread]] += 1
 
