@@ -65,7 +65,7 @@ SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c sn
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/recorder.c
 JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c jailer/userns.c jailer/root.c \
 	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
-	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
+	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/signals.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
 JAILER_LIBS := -lnl-route-3 -lnl-3
 JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
 	jailer/process.c jailer/creds.c

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,16 +17,6 @@ static uint64_t cpu_us(void)
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
-/* What the process that started us blocked or ignored is not the monitor's. */
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
 }
 
 /* With --late-cgroup: the files that are left open, and their numbers as
@@ -74,7 +63,7 @@ int jail_exec(struct jail *jail, struct error *err)
 	count += hand_over_cgroups(jail, argv + count, cgroups);
 	for (int i = 0; i < jail->args.extra_count; i++)
 		argv[count++] = jail->args.extra[i];
-	reset_signals();
+	jail_reset_signals();
 	jail_announce_exec(jail);
 	execve(path, argv, environment);
 	return error_set_os(err, errno, "Failed to exec %s in the jail:", path);

@@ -63,6 +63,13 @@ struct jail {
 	uint64_t start_time_cpu_us; /* CLOCK_PROCESS_CPUTIME_ID */
 };
 
+/* jailer/signals.c: signals that would end this process are held from the first
+ * to the last stage, where one that came is -EINTR; the mask and the handling
+ * of signals are then as in a new process. A held one takes effect by that. */
+int jail_hold_signals(struct jail *jail, struct error *err) must_check;
+int jail_heed_signals(struct jail *jail, struct error *err) must_check;
+void jail_reset_signals(void);
+
 /* jailer/plan.c: what follows from the arguments, checked against the host's
  * files; nothing is made yet. */
 int jail_plan(struct jail *jail, struct error *err) must_check;

@@ -21,6 +21,7 @@ typedef int stage_fn(struct jail *jail, struct error *err);
 /* The order matters: each line needs rights or paths that a later one gives up.
  */
 static stage_fn *const stages[] = {
+	jail_hold_signals,
 	jail_plan,
 	jail_enter_user_ns,
 	jail_make_root,
@@ -37,6 +38,7 @@ static stage_fn *const stages[] = {
 	jail_restrict_access,
 	jail_set_limits,
 	jail_drop_privileges, /* from here on there is no way back */
+	jail_heed_signals,    /* last: until now they can be undone */
 	jail_exec,
 };
 
@@ -71,6 +73,7 @@ static int fail(struct jail *jail, const struct error *err)
 	}
 	jail_undo(jail);
 	fprintf(stderr, "%s\nError: %s\n", err->text, err->text);
+	jail_reset_signals(); /* does not return if one was held */
 	return EXIT_FAILURE;
 }
 

@@ -124,6 +124,8 @@ static int watch(struct jail *jail, int *fd, pid_t made, struct error *err)
 
 	if (!ret)
 		ret = write_pid_file(jail, child, err);
+	if (!ret)
+		ret = jail_heed_signals(jail, err);
 	if (!ret && tell(*fd, &go, 1))
 		ret = error_set(err, ECHILD,
 				"The child ended before its time.");
