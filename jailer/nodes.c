@@ -61,6 +61,25 @@ static int open_directories(struct jail *jail, int fds[], struct error *err)
 	return ret;
 }
 
+/* An earlier owner of the directory who is still about may have put something
+ * else in the node's place, even the binary that all jails have a link to. */
+static int give_node(struct jail *jail, int dir_fd, const struct node *node)
+{
+	AUTO_CLOSE int fd =
+		openat(dir_fd, node->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st))
+		return -errno;
+	if (!S_ISCHR(st.st_mode) ||
+	    st.st_rdev != makedev(node->major, node->minor))
+		return -EEXIST;
+	if (fchownat(fd, "", (uid_t)jail->args.uid, (gid_t)jail->args.gid,
+		     AT_EMPTY_PATH))
+		return -errno;
+	return 0;
+}
+
 static int make_node(struct jail *jail, int dir_fd, const struct node *node)
 {
 	int ret;
@@ -73,10 +92,7 @@ static int make_node(struct jail *jail, int dir_fd, const struct node *node)
 	ret = undo_note(&jail->undo, UNDO_FILE, dir_fd, node->name);
 	if (ret)
 		unlinkat(dir_fd, node->name, 0);
-	if (!ret && fchownat(dir_fd, node->name, (uid_t)jail->args.uid,
-			     (gid_t)jail->args.gid, AT_SYMLINK_NOFOLLOW))
-		ret = -errno;
-	return ret;
+	return ret ? ret : give_node(jail, dir_fd, node);
 }
 
 static int place_node(struct jail *jail, const int fds[],
