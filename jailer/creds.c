@@ -31,6 +31,25 @@ static int become(long call, unsigned int id)
 	return syscall(call, id, id, id) ? -1 : 0;
 }
 
+/*
+ * The undoer has rights, and this thread's memory, which other processes of the
+ * new user must not reach by a debugger's ways. Whoever lacks capabilities that
+ * a thread has cannot trace it, so they are kept until the memory is shut for
+ * everybody. The exec ends both.
+ */
+static void keep_capabilities(void)
+{
+	/* Where the caller locked that, the kernel's fs.suid_dumpable, which is
+	 * 0 unless somebody debugs, shuts the memory with the change of ids. */
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+		return;
+}
+
+static int shut_memory(void)
+{
+	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? -errno : 0;
+}
+
 int jail_drop_privileges(struct jail *jail, struct error *err)
 {
 	gid_t gid = (gid_t)jail->args.gid;
@@ -44,13 +63,16 @@ int jail_drop_privileges(struct jail *jail, struct error *err)
 	 * for good: the kernel has setgroups denied there. */
 	if (!jail->args.new_user_ns && syscall(SYS_setgroups, 0, NULL))
 		return error_set_os(err, errno, "Failed to drop groups:");
+	keep_capabilities();
 	if (become(SYS_setresgid, gid))
 		return error_set_os(err, errno,
 				    "Failed to become group %u:", gid);
 	if (become(SYS_setresuid, uid))
 		return error_set_os(err, errno,
 				    "Failed to become user %u:", uid);
-	ret = drop_capabilities();
+	ret = shut_memory();
+	if (!ret)
+		ret = drop_capabilities();
 	if (!ret && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		ret = -errno;
 	if (ret)

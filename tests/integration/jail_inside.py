@@ -138,9 +138,9 @@ def modes_and_owners_are_the_contract_s(t):
             stat.S_IFCHR | 0o600, UID, GID) and (
                 os.major(st.st_rdev), os.minor(st.st_rdev)) == numbers,
                 "/" + name, str(st))
-    for path in (jail.dir, os.path.dirname(jail.dir)):
+    for path, mode in ((jail.dir, 0o711), (os.path.dirname(jail.dir), 0o755)):
         st = os.lstat(path)
-        t.point((st.st_mode & 0o7777, st.st_uid) == (0o755, 0), path[-6:],
+        t.point((st.st_mode & 0o7777, st.st_uid) == (mode, 0), path[-6:],
                 str(st))
     st = os.lstat(jail.path("jailed"))
     t.point((st.st_uid, st.st_gid) == (UID, GID), "the binary", str(st))
@@ -300,6 +300,51 @@ def limits_are_not_the_jailer_s(t):
     report = jail.report(out)
     assert report.one("nofile") == "3 3" and report.one("fsize") == "0 0"
     assert jail.read("jailed.pid").isdigit()
+
+
+def memory_seen(jail, trace, reader):
+    """What @reader says who tries the memory of a jailer that has given up its
+    rights and does not go on yet."""
+    tracer = subprocess.Popen(jail.command(prefix=(
+        "strace", "-f", "-qq", "-o", trace, "-e", "trace=capset", "-e",
+        "inject=capset:delay_exit=2s")), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL)
+    children = "/proc/%d/task/%d/children" % (tracer.pid, tracer.pid)
+    pid = None
+    while tracer.poll() is None and pid is None:
+        with open(children) as file:
+            pids = [word for word in file.read().split() if at_rest(word)]
+        pid = pids[0] if pids else None
+    assert pid, "it was too fast"
+    said = subprocess.run([*reader, "cat", "/proc/%s/mem" % pid],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True).stderr
+    assert tracer.wait(jails.TIMEOUT) == 0
+    return said
+
+
+def at_rest(pid):
+    """Whether this process is a jailer that has no capabilities any more."""
+    try:
+        with open("/proc/%s/status" % pid) as file:
+            status = file.read()
+    except OSError:
+        return False
+    return (status.startswith("Name:\tember-jailer\n")
+            and "\nCapPrm:\t0000000000000000\n" in status)
+
+
+@test
+def nobody_reads_a_jailer_that_can_still_undo(t):
+    """It has a thread with rights to the end: not even who is the same user,
+    be that root without rights, may trace it."""
+    nobody = ("setpriv", "--no-new-privs", "--clear-groups",
+              "--bounding-set=-all", "--inh-caps=-all")
+    for uid in (UID, 0):
+        jail = Jail(t, "vm-%d" % uid, uid=uid, gid=uid)
+        said = memory_seen(jail, t.path("trace"), (
+            *nobody, "--reuid", str(uid), "--regid", str(uid)))
+        t.point("Permission denied" in said, "uid %d" % uid, said)
 
 
 @test
