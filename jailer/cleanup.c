@@ -15,11 +15,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
@@ -94,11 +96,19 @@ static int refuse_inhabitants(const struct site *site)
 	return ret;
 }
 
+/* An ordinary user who was the tenant too may have locked itself out. */
+static void unlock(int dir_fd, const char *name)
+{
+	if (geteuid() != 0 && fchmodat(dir_fd, name, 0700, 0))
+		return; /* what is done with it next says why */
+}
+
 /* Puts a directory into the jail's own one, under a name that is free there. */
 static int move_up(struct site *site, int dir_fd, const char *name)
 {
 	char new_name[32];
 
+	unlock(dir_fd, name);
 	do {
 		snprintf(new_name, sizeof(new_name), ".removed-%lu",
 			 site->moved++);
@@ -135,10 +145,21 @@ static int empty(struct site *site, int fd)
 	return ret;
 }
 
+/* Not one that was mounted there after all, since refuse_mounts looked. */
+static int open_directory(const struct site *site, const char *name)
+{
+	const struct open_how how = {.flags = DIRECTORY_FLAGS,
+				     .resolve = RESOLVE_NO_XDEV |
+						RESOLVE_NO_SYMLINKS};
+
+	unlock(site->fd, name);
+	return (int)syscall(SYS_openat2, site->fd, name, &how, sizeof(how));
+}
+
 /* A directory of the jail's own one, which is gone afterwards. */
 static int remove_directory(struct site *site, const char *name)
 {
-	int fd = openat(site->fd, name, DIRECTORY_FLAGS);
+	int fd = open_directory(site, name);
 	int ret = fd < 0 ? failed(site, "open", name) : empty(site, fd);
 
 	if (!ret && unlinkat(site->fd, name, AT_REMOVEDIR))

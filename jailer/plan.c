@@ -60,6 +60,7 @@ int jail_plan(struct jail *jail, struct error *err)
 {
 	const struct jail_args *args = &jail->args;
 	int ret = canonicalize(args->exec_file, S_IFREG, jail->exec_path, err);
+	const char *base = jail->base_path;
 	int len;
 
 	if (ret)
@@ -69,9 +70,10 @@ int jail_plan(struct jail *jail, struct error *err)
 			   err);
 	if (ret)
 		return ret;
+	/* Without a second slash behind /: cleanup.c compares the path. */
 	len = snprintf(jail->root_path, sizeof(jail->root_path),
-		       "%s/%s/%s/root", jail->base_path, jail->exec_name,
-		       args->id);
+		       "%s/%s/%s/root", strcmp(base, "/") ? base : "",
+		       jail->exec_name, args->id);
 	if (len >= (int)sizeof(jail->root_path))
 		return error_set_os(err, ENAMETOOLONG,
 				    "The jail's path is too long:");

@@ -15,10 +15,10 @@
 
 /* A directory, made if it is not there. No link is followed: others may have
  * written here before. */
-static int enter(struct jail *jail, int dir_fd, const char *name, int *ret_fd,
-		 struct error *err)
+static int enter(struct jail *jail, int dir_fd, const char *name, mode_t mode,
+		 int *ret_fd, struct error *err)
 {
-	int ret = undo_mkdir(&jail->undo, dir_fd, name, 0755, ret_fd);
+	int ret = undo_mkdir(&jail->undo, dir_fd, name, mode, ret_fd);
 
 	if (ret)
 		return error_set_os(
@@ -27,7 +27,9 @@ static int enter(struct jail *jail, int dir_fd, const char *name, int *ret_fd,
 	return 0;
 }
 
-/* From the jail's own directory on, only the lock's holder works. */
+/* From the jail's own directory on, only the lock's holder works. Whoever can
+ * read that directory could hold the lock for ever: others only pass through.
+ */
 static int enter_all(struct jail *jail, struct error *err)
 {
 	AUTO_CLOSE int base =
@@ -39,15 +41,17 @@ static int enter_all(struct jail *jail, struct error *err)
 		return error_set_os(err, errno,
 				    "Failed to open %s:", jail->base_path);
 	close_fd(&jail->lock_fd);
-	ret = enter(jail, base, jail->exec_name, &parent, err);
+	ret = enter(jail, base, jail->exec_name, 0755, &parent, err);
 	if (!ret)
-		ret = enter(jail, parent, jail->args.id, &jail->lock_fd, err);
+		ret = enter(jail, parent, jail->args.id, 0711, &jail->lock_fd,
+			    err);
 	if (!ret && flock(jail->lock_fd, LOCK_EX | LOCK_NB))
 		return error_set_os(
 			err, errno,
 			"Another jailer is at work in %s:", jail->root_path);
 	return ret ? ret
-		   : enter(jail, jail->lock_fd, "root", &jail->root_fd, err);
+		   : enter(jail, jail->lock_fd, "root", 0755, &jail->root_fd,
+			   err);
 }
 
 int jail_make_root(struct jail *jail, struct error *err)

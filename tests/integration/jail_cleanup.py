@@ -2,6 +2,7 @@
 """--cleanup: takes all of a jail away, and nothing else."""
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import jail as jails
 from jail import GID, MODES, UID, Jail, difference, token
+from jailnet import AS_USER
 from network import ip, own_network
 from tap import main, test
 
@@ -221,6 +223,75 @@ def mounts_are_not_crossed(t):
         t.point(jail.run(cleanup=True).code == 0
                 and not os.path.exists(jail.dir),
                 (name or "root") + ": gone afterwards")
+
+
+@test
+def mounts_in_a_jail_of_the_root_directory_are_seen(t):
+    """BASE is /, and the jail's path begins with one slash."""
+    name = "jailed-" + token()
+    jail = Jail(t)
+    program = shutil.copy(jail.arguments["exec_file"], t.path(name))
+    jail.base = jail.arguments["chroot_base_dir"] = "/"
+    jail.arguments["exec_file"] = program
+    assert jail.run().code == 0
+    t.defer(shutil.rmtree, "/" + name)
+    os.makedirs(jail.path("data"))
+    subprocess.run(["mount", "-t", "tmpfs", "none", jail.path("data")],
+                   check=True)
+    t.defer(unmount, jail.path("data"))
+    done = jail.run(cleanup=True)
+    t.point(done.code == 1 and done.err.startswith(
+        "/%s/vm-1/root/data is a mount point: unmount it first.\n" % name),
+        "refused", str(done))
+    t.point(os.path.exists(jail.path(name)), "all stays")
+    unmount(jail.path("data"))
+    t.point(jail.run(cleanup=True).code == 0 and os.listdir("/" + name) == [],
+            "gone afterwards")
+
+
+@test
+def a_mount_that_comes_later_is_not_crossed(t):
+    """After it was looked for mounts, and before anything is removed."""
+    jail = used(t)
+    process = subprocess.Popen(
+        jail.command(cleanup=True, prefix=(
+            "strace", "-qq", "-o", "/dev/null", "-e", "trace=getdents64", "-e",
+            "inject=getdents64:delay_enter=2s:when=1")),
+        text=True, stderr=subprocess.PIPE)
+    jails.wait_until(lambda: reads_processes(process.pid), "a look at /proc")
+    subprocess.run(["mount", "-t", "tmpfs", "none", jail.path()], check=True)
+    t.defer(unmount, jail.path())
+    with open(jail.path("precious"), "w"):
+        pass
+    err = process.communicate(timeout=jails.TIMEOUT)[1]
+    t.point(process.returncode == 1 and err.startswith("Failed to open root "),
+            "refused", err)
+    t.point(os.path.exists(jail.path("precious")), "what is mounted stays")
+
+
+def reads_processes(tracer):
+    """Whether the only child of a process has /proc open."""
+    with open("/proc/%d/task/%d/children" % (tracer, tracer)) as file:
+        pids = file.read().split()
+    try:
+        links = [os.readlink("/proc/%s/fd/%s" % (pid, fd)) for pid in pids
+                 for fd in os.listdir("/proc/%s/fd" % pid)]
+    except OSError:
+        return False
+    return "/proc" in links
+
+
+@test
+def nobody_else_holds_the_lock(t):
+    """Others pass through the directory, but cannot open it."""
+    jail = used(t)
+    done = subprocess.run([*AS_USER, "flock", jail.dir, "true"],
+                          stderr=subprocess.PIPE, text=True)
+    t.point(done.returncode != 0 and "Permission denied" in done.stderr,
+            "refused", str(done))
+    t.point(subprocess.run([*AS_USER, "ls", jail.path()],
+                           stdout=subprocess.DEVNULL).returncode == 0,
+            "the microVM's user gets to the root")
 
 
 @test

@@ -169,6 +169,19 @@ def links_in_the_way_are_not_followed(t):
 
 
 @test
+def a_jail_goes_with_all_that_was_closed_in_it(t):
+    """Who made it is who locked it, and may do both."""
+    jail = rootless(t, **INSIDE)
+    assert run(jail).code == 0
+    script = ("mkdir -p a/b/c d/e && touch a/b/c/file d/file && "
+              "chmod 0 a/b/c a/b d/e && chmod 500 d && chmod 0 a .")
+    subprocess.run([*AS_USER, "sh", "-c", script], cwd=jail.path(), check=True)
+    done = run(jail, cleanup=True)
+    t.point((done.code, done.err) == (0, ""), "it succeeds", str(done))
+    t.point(not os.path.exists(jail.dir), "all is gone")
+
+
+@test
 def root_is_warned(t):
     """It works, but is less than what root could have without."""
     jail = rootless(t, **INSIDE)

@@ -4,6 +4,7 @@ leads nowhere."""
 import ctypes
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import jail as jails
-from jail import MODES, Jail, difference, mode_name
+from jail import GID, MODES, UID, Jail, difference, mode_name
 from tap import main, test
 
 SWAPS = 60
@@ -235,6 +236,100 @@ def a_stage_that_fails_leaves_nothing(t):
             number += 1
     with open("/proc/self/mountinfo") as file:
         t.point(mounts == file.read(), "no mount is left")
+
+
+def at(call, action):
+    """A prefix that does something in the midst of a system call."""
+    return ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
+            "-e", "inject=%s:%s:when=1" % (call, action))
+
+
+@test
+def a_signal_half_way_leaves_nothing(t):
+    """It takes effect when all is undone."""
+    jail = Jail(t)
+    before = jail.listing()
+    for name in ("HUP", "INT", "QUIT", "TERM"):
+        number = signal.Signals["SIG" + name]
+        for mode in MODES:
+            done = jail.run(prefix=at("mknodat", "signal=" + name), **mode)
+            t.point(done.code == -number and done.err.startswith(
+                "Signal %d came before the monitor ran.\n" % number),
+                "%s, %s" % (name, mode_name(mode)), str(done))
+            after = jail.listing()
+            t.point(before == after, "%s, %s: nothing is left" % (
+                name, mode_name(mode)), difference(before, after))
+
+
+@test
+def a_signal_to_the_child_is_a_failure(t):
+    jail = Jail(t)
+    before = jail.listing()
+    for mode in MODES[1:]:
+        done = jail.run(prefix=at("setresuid", "signal=TERM"), **mode)
+        t.point(done.code == 1 and done.err.startswith(
+            "Signal 15 came before the monitor ran.\n"), mode_name(mode),
+            str(done))
+        after = jail.listing()
+        t.point(before == after, mode_name(mode) + ": nothing is left",
+                difference(before, after))
+
+
+@test
+def a_signal_that_is_ignored_is_none(t):
+    """nohup."""
+    jail = Jail(t)
+    done = jail.run(prefix=("sh", "-c", 'trap "" HUP; exec "$@"', "sh",
+                            *at("mknodat", "signal=HUP")))
+    assert done.code == 0, done
+    assert jail.report(done.out).all("ignored") == ["1"], done
+
+
+@test
+def a_file_that_may_not_grow_has_a_sentence(t):
+    """Not a signal, which nobody would undo anything after."""
+    jail = Jail(t)
+    before = jail.listing()
+    done = jail.run(prefix=("prlimit", "--fsize=1000"))
+    after = jail.listing()
+    t.point(done.code == 1 and done.err.startswith("Failed to copy ")
+            and "File too large (os error 27)\n" in done.err, "a sentence",
+            str(done))
+    t.point(before == after, "nothing is left", difference(before, after))
+
+
+@test
+def a_warning_that_nobody_reads_is_no_end(t):
+    jail = Jail(t, gid=0)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(jail.command(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=write_end, text=True)
+    os.close(write_end)
+    assert done.returncode == 0, done
+    assert jail.report(done.stdout).one("gids") == "0 0 0"
+
+
+@test
+def a_swapped_node_is_not_given_away(t):
+    """The earlier owner of /dev is about, and has a link to a file of the
+    host's, as the monitor's binary would be: it stays the host's."""
+    jail = Jail(t)
+    os.makedirs(jail.path("dev"))
+    os.chown(jail.path("dev"), UID, GID)
+    victim = t.write("base/victim", "the host's")
+    os.link(victim, jail.path("link"))
+    process = subprocess.Popen(
+        jail.command(prefix=at("mknodat", "delay_exit=1s")), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE)
+    jails.wait_until(lambda: os.path.exists(jail.path("dev/kvm")), "a node")
+    os.rename(jail.path("link"), jail.path("dev/kvm"))
+    err = process.communicate(timeout=jails.TIMEOUT)[1]
+    t.point(process.returncode == 1 and err.startswith(
+        "Failed to create /dev/kvm in the jail: File exists (os error 17)\n"),
+        "refused", err)
+    t.point(os.stat(victim).st_uid == 0, "the file is still the host's")
 
 
 @test
