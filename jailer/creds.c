@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -22,6 +23,17 @@ static int empty_bounding_set(void)
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
 			return errno == EINVAL ? 0 : -errno;
+	return 0;
+}
+
+/* Keys of the caller's session would be the monitor's to use, whoever it is. A
+ * new session has none; a kernel without keys, or a container that lets nobody
+ * near them, needs none. */
+static int leave_keys(void)
+{
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 &&
+	    errno != ENOSYS && errno != EPERM)
+		return -errno;
 	return 0;
 }
 
@@ -59,6 +71,10 @@ int jail_drop_privileges(struct jail *jail, struct error *err)
 	if (ret)
 		return error_set_os(err, -ret,
 				    "Failed to empty the bounding set:");
+	ret = leave_keys();
+	if (ret)
+		return error_set_os(err, -ret,
+				    "Failed to leave the session's keys:");
 	/* In a user namespace of an ordinary user's, groups are the caller's
 	 * for good: the kernel has setgroups denied there. */
 	if (!jail->args.new_user_ns && syscall(SYS_setgroups, 0, NULL))

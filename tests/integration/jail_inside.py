@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program in a jail sees and is, and what the host sees of the jail."""
+import ctypes
 import os
 import re
 import resource
@@ -12,8 +13,11 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import jail as jails
-from jail import GID, UID, Jail, alive, end, nodes, wait_until
-from tap import main, test
+from jail import GID, UID, Jail, Report, alive, end, nodes, wait_until
+from tap import main, skip_unless, test
+
+ADD_KEY, KEYCTL = 248, 250
+JOIN_SESSION_KEYRING, SESSION_KEYRING = 1, -3
 
 
 def seen(jail, *extra, **arguments):
@@ -56,6 +60,26 @@ def it_is_somebody_else_without_rights(t):
 def groups_of_the_caller_are_dropped(t):
     report = seen(Jail(t), prefix=("setpriv", "--groups", "7,8,9"))
     assert report.all("group") == [], report.text
+
+
+def add_key():
+    """To a new session's keyring, which is the caller's then."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (libc.syscall(KEYCTL, JOIN_SESSION_KEYRING, None) < 0 or libc.syscall(
+            ADD_KEY, b"user", b"ember-test", b"x", 1, SESSION_KEYRING) < 0):
+        os._exit(99)
+
+
+@test
+def keys_of_the_caller_s_session_are_not_there(t):
+    jail = Jail(t)
+    shown = subprocess.run([jail.arguments["exec_file"]], text=True,
+                           stdout=subprocess.PIPE, preexec_fn=add_key)
+    skip_unless(shown.returncode != 99, "no keys to be had")
+    t.point(Report(shown.stdout).one("key") == "found", "outside it is there",
+            shown.stdout)
+    report = seen(jail, popen={"preexec_fn": add_key})
+    t.point(report.one("key") != "found", "inside it is not", report.text)
 
 
 @test

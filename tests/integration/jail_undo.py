@@ -26,6 +26,12 @@ def without(*capabilities):
     return {"prefix": ("setpriv", "--bounding-set", names)}
 
 
+def at(call, action):
+    """A prefix that does something in the midst of a system call."""
+    return ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
+            "-e", "inject=%s:%s:when=1" % (call, action))
+
+
 def plant_link(name, target="/etc"):
     def plant(jail):
         os.makedirs(os.path.dirname(jail.path(name)), exist_ok=True)
@@ -180,6 +186,13 @@ STAGES = (
      "Failed to drop groups: Operation not permitted"),
     ("no right to be another user", of(**without("setuid")),
      "Failed to become user 4321: Operation not permitted"),
+    ("no keyring", of(prefix=at("keyctl", "error=EDQUOT")),
+     "Failed to leave the session's keys: "),
+    ("an older kernel's descriptors", of(prefix=at(
+        "close_range", "error=ENOSYS")), "Cannot close inherited descriptors: "
+     "Function not implemented (os error 38)"),
+    ("a container's mounts", of(prefix=at("open_tree", "error=EPERM")),
+     "Failed to copy the mount of %s: Operation not permitted (os error 1)"),
     ("no program", broken("this is no program"),
      "Failed to exec /broken in the jail: Exec format error"),
     ("no program, empty", broken(""),
@@ -236,12 +249,6 @@ def a_stage_that_fails_leaves_nothing(t):
             number += 1
     with open("/proc/self/mountinfo") as file:
         t.point(mounts == file.read(), "no mount is left")
-
-
-def at(call, action):
-    """A prefix that does something in the midst of a system call."""
-    return ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
-            "-e", "inject=%s:%s:when=1" % (call, action))
 
 
 @test

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,6 +66,15 @@ static void tell_capabilities(FILE *out)
 		caps[1].inheritable, caps[0].inheritable);
 	fprintf(out, "bounding %d\nno_new_privs %d\n", bounding,
 		prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+}
+
+/* Whether the session's keyring can be searched, and what is found in it. */
+static void tell_keys(FILE *out)
+{
+	long key = syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING,
+			   "user", "ember-test", 0);
+
+	fprintf(out, "key %s\n", key < 0 ? strerror(errno) : "found");
 }
 
 static void tell_fds(FILE *out)
@@ -150,6 +160,7 @@ static void tell_all(FILE *out, char **argv, char **environment)
 	fprintf(out, "cwd %s\n", getcwd(cwd, sizeof(cwd)) ? cwd : "none");
 	tell_ids(out);
 	tell_capabilities(out);
+	tell_keys(out);
 	tell_limits(out);
 	tell_signals(out);
 	tell_open(out, "/dev/kvm", O_RDWR);
