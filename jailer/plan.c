@@ -56,6 +56,17 @@ static void warn_of_root(const struct jail_args *args)
 			args->uid, args->gid);
 }
 
+/* The files of cgroups were opened by root: they take any process that the
+ * monitor has a number for. */
+static void warn_of_late_cgroup(const struct jail_args *args)
+{
+	if (args->late_cgroup && !args->new_pid_ns && !args->cleanup)
+		fputs("Warning! Until its microVM is there, a monitor with "
+		      "--late-cgroup and without --new-pid-ns could move "
+		      "processes of the host into its cgroups.\n",
+		      stderr);
+}
+
 int jail_plan(struct jail *jail, struct error *err)
 {
 	const struct jail_args *args = &jail->args;
@@ -81,5 +92,6 @@ int jail_plan(struct jail *jail, struct error *err)
 		 jail->exec_name);
 	jail->uffd_minor = find_misc_minor("userfaultfd");
 	warn_of_root(args);
+	warn_of_late_cgroup(args);
 	return 0;
 }

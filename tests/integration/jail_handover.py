@@ -140,6 +140,19 @@ def failure_leaves_no_cgroups(t):
 
 
 @test
+def numbers_of_the_host_s_processes_are_warned_of(t):
+    """Its files could be given them."""
+    on = host(t)
+    for mode, warned in (({}, True), ({"new_pid_ns": True}, False)):
+        jail = on.jail("vm-%d" % warned, late_cgroup=True,
+                       cgroup=on.arguments(), **mode)
+        done = jail.run("--to", "/report")
+        t.point(done.code == 0 and done.err.startswith("Warning! Until its "
+                "microVM is there, ") == warned, str(mode), str(done))
+        assert jail.run(cleanup=True, cgroup=on.arguments()).code == 0
+
+
+@test
 def cgroup_files_refused(t):
     read_end, write_end = pipe(t)
     for value, sentence in (
