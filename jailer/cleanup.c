@@ -262,7 +262,8 @@ int jail_clean_up(struct jail *jail, struct error *err)
 		ret = refuse_inhabitants(&site);
 	if (!ret)
 		ret = jail_remove_cgroups(jail, err);
-	if (!ret)
+	/* Without the jail a tap of the name may be another one's by now. */
+	if (!ret && site.fd >= 0)
 		ret = remove_taps(jail, err);
 	if (!ret && site.fd >= 0)
 		ret = remove_files(&site);

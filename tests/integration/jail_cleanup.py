@@ -342,6 +342,10 @@ def taps_that_stayed_go(t):
         t.point(not has_link(name, "tap0") and not has_link(name, "tap1"),
                 "they are gone")
         t.point(has_link(name, "other"), "others are not")
+        ip("-n", name, "tuntap", "add", "tap0", "mode", "tap")
+        done = jail.run(cleanup=True)
+        t.point(done.code == 0 and has_link(name, "tap0"),
+                "one of another jail stays when this one is gone", str(done))
     finally:
         ip("netns", "delete", name)
     jail = used(t, "vm-2")

@@ -8,7 +8,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import ember
-from jail import GID, TIMEOUT, UID, listing
+from jail import GID, TIMEOUT, UID, end, listing
 from jailnet import (AS_USER, JailedMonitor, UserJail, open_device, place,
                      rootless)
 from network import own_network
@@ -166,6 +166,22 @@ def links_in_the_way_are_not_followed(t):
         done = run(jail)
         t.point(done.code == 1 and "/%s in the jail" % name in done.err, name,
                 str(done))
+
+
+@test
+def a_jail_that_somebody_lives_in_stays(t):
+    """Who made it can see that, across the user namespace."""
+    for number, mode in enumerate(({}, {"new_pid_ns": True})):
+        jail = rootless(t, "vm-%d" % number, daemonize=True, **mode, **INSIDE)
+        assert run(jail, "--pause").code == 0
+        pid = jail.pid
+        done = run(jail, cleanup=True)
+        t.point(done.code == 1 and done.err.startswith(
+            "Process %d runs in " % pid), "refused %s" % mode, str(done))
+        end(pid)
+        done = run(jail, cleanup=True)
+        t.point(done.code == 0 and not os.path.exists(jail.dir),
+                "gone afterwards %s" % mode, str(done))
 
 
 @test
