@@ -6,7 +6,8 @@
  * ends it, and leaves no child behind that the monitor would have to wait for.
  *
  * From here on this process must not set ids through the C library, which does
- * so for all threads.
+ * so for all threads. Its memory is a way to the thread's rights; creds.c shuts
+ * it.
  */
 #include "jailer/jail.h"
 
