@@ -46,8 +46,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
-	vmm/arguments.c vmm/options.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
-	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -67,8 +66,6 @@ JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c ja
 	jailer/netns.c jailer/cgroup.c jailer/mounts.c jailer/nodes.c jailer/tap_spec.c jailer/tap.c jailer/process.c \
 	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/signals.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
 JAILER_LIBS := -lnl-route-3 -lnl-3
-JAILER_SRCS := jailer/args.c jailer/undo.c jailer/plan.c jailer/root.c jailer/mounts.c jailer/nodes.c \
-	jailer/process.c jailer/creds.c
 # Programs that make filters have libseccomp; the monitor has what they made.
 SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_compile.c vmm/seccomp_json.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
@@ -84,8 +81,7 @@ UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_i
 	test_device_state test_legacy_state test_net_state test_vsock_state \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -181,12 +177,11 @@ $(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(JAILER_LIBS) -lcmocka
 $(B)/tests/unit/test_jail_cgroup: LDFLAGS += -Wl,--wrap=mkdirat
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS),$(UNIT_TESTS))
 # What makes filters, and none of the monitor.
 $(B)/tests/unit/test_seccomp_rules: %: %.o $(SECCOMP_SRCS:%.c=$(B)/%.o) $(SECCOMP_BASE:%.c=$(B)/%.o)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lseccomp -ljansson -lz -lcmocka
 
-FAKED_TESTS := $(filter-out $(KVM_TESTS) test_seccomp_rules,$(UNIT_TESTS))
+FAKED_TESTS := $(filter-out $(KVM_TESTS) $(JAIL_TESTS) test_seccomp_rules,$(UNIT_TESTS))
 $(FAKED_TESTS:%=$(B)/tests/unit/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 
@@ -223,7 +218,7 @@ GUEST_B := $(B)/tests/guests
 GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o)
 
 .PHONY: guests
-guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed ## build the tiny guests of the tests
+guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed $(GUEST_B)/inject ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
 AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
@@ -244,8 +239,8 @@ $(GUEST_B)/attack: $(ATTACK_SRCS) tests/attacks/attack.h $(B)/libember.a Makefil
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -I. -O2 $(WARN) -static -no-pie -s -o $@ $(ATTACK_SRCS) $(LIBS)
 
-# What kills monitors in the middle of something.
-$(GUEST_B)/kill_at: tests/lib/kill_at.c Makefile
+# What kills monitors in the middle of something, and makes them misbehave.
+$(GUEST_B)/kill_at $(GUEST_B)/inject: $(GUEST_B)/%: tests/lib/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -static -s -o $@ $<
 
@@ -271,7 +266,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux check-jailed sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -300,6 +295,17 @@ check-linux: all guests ## Linux guests, directly or in the lab
 check-jailed: all guests ## tiny and Linux guests, on monitors in jails
 	tests/run --tier tiny-jail --tier linux-jail
 
+# Monitors are watched by strace, here and in the lab; what only Linux guests
+# make them do is in a few programs.
+CALLS := $(B)/tests/calls
+check-rules: all guests ## filters: is every rule needed, is every call allowed?
+	rm -rf $(CALLS)
+	tests/run --tier tiny --strace $(CALLS)
+	tests/run --tier linux --strace $(CALLS) --only linux_snapshot_vhost --only linux_working_set
+	tests/run --tier linux --strace $(CALLS) --only linux_vsock --only linux_net \
+		--test guest_reaches --test host_ends --test two_thousand --test pause_keeps --test ping --test vhost
+	$(B)/ember-seccomp print | tests/seccomp/rules.py - $(CALLS)
+
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
@@ -317,8 +323,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
@@ -341,7 +346,8 @@ lint: check-headers ## format, both compilers, analysers, house rules
 		--warnings-as-errors='*' 2>/dev/null -extra-arg=-w \
 		-extra-arg=-std=gnu17 -extra-arg=-D_GNU_SOURCE \
 		-extra-arg=-I. -extra-arg=-I$(MHD)/include \
-		-extra-arg=-isystem$(LWIP)/include -extra-arg=-isystemvmm/lwip
+		-extra-arg=-isystem$(LWIP)/include -extra-arg=-isystemvmm/lwip \
+		-extra-arg=-isystem/usr/include/libnl3
 
 # --------------------------------------------------------------------- set-up ---
 deps: ## install the Debian packages of packages.txt

@@ -20,30 +20,28 @@ static uint64_t cpu_us(void)
 }
 
 /* With --late-cgroup: the files that are left open, and their numbers as
- * arguments. Returns how many arguments. */
-static size_t hand_over_cgroups(const struct jail *jail, char **argv,
-				char numbers[JAIL_CGROUPS_MAX][16])
+ * arguments. */
+static void hand_over_cgroups(const struct jail *jail, char **argv,
+			      size_t *count, char numbers[JAIL_CGROUPS_MAX][16])
 {
-	size_t count = 0;
-
 	for (size_t i = 0; i < jail->cgroup_count; i++) {
 		fcntl(jail->cgroup_fds[i], F_SETFD, 0);
 		snprintf(numbers[i], sizeof(numbers[i]), "%d",
 			 jail->cgroup_fds[i]);
-		argv[count++] = (char *)(uintptr_t) "--cgroup-fd";
-		argv[count++] = numbers[i];
+		argv[(*count)++] = (char *)(uintptr_t) "--cgroup-fd";
+		argv[(*count)++] = numbers[i];
 	}
-	return count;
 }
 
 int jail_exec(struct jail *jail, struct error *err)
 {
-	AUTO_FREE char **argv = calloc(
-		(size_t)jail->args.extra_count + MONITOR_ARGS, sizeof(*argv));
+	char **argv = calloc((size_t)jail->args.extra_count + MONITOR_ARGS,
+			     sizeof(*argv));
 	char *const environment[] = {NULL};
 	char cgroups[JAIL_CGROUPS_MAX][16];
 	char path[NAME_MAX + 2], start[32], start_cpu[32], parent_cpu[32];
 	size_t count = 0;
+	int code;
 
 	if (!argv)
 		return error_set_os(err, ENOMEM, "No memory:");
@@ -60,11 +58,13 @@ int jail_exec(struct jail *jail, struct error *err)
 	argv[count++] = start_cpu;
 	argv[count++] = (char[]){"--parent-cpu-time-us"};
 	argv[count++] = parent_cpu;
-	count += hand_over_cgroups(jail, argv + count, cgroups);
+	hand_over_cgroups(jail, argv, &count, cgroups);
 	for (int i = 0; i < jail->args.extra_count; i++)
 		argv[count++] = jail->args.extra[i];
 	jail_reset_signals();
 	jail_announce_exec(jail);
 	execve(path, argv, environment);
-	return error_set_os(err, errno, "Failed to exec %s in the jail:", path);
+	code = errno;
+	free(argv);
+	return error_set_os(err, code, "Failed to exec %s in the jail:", path);
 }

@@ -133,7 +133,7 @@ int userns_bind_node(struct jail *jail, int dir_fd, const char *path,
 		       MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
 		return -errno;
 	close_fd(held);
-	return undo_note(&jail->undo, UNDO_MOUNT, -1, path + 1);
+	return undo_note(&jail->undo, UNDO_MOUNT, -1, path);
 }
 
 /* ------------------------------------------------------------------ stage */

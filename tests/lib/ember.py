@@ -99,6 +99,20 @@ def sanitized(kind=""):
         return kind.encode() + b"Sanitizer" in file.read()
 
 
+def observed(command):
+    """The command so that its system calls are written down, if somebody wants
+    that (EMBER_STRACE, a directory): thread, number, raw arguments, result. The
+    monitor stays our child."""
+    directory = os.environ.get("EMBER_STRACE")
+    if not directory:
+        return command
+    os.makedirs(directory, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix="calls-", dir=directory)
+    os.close(handle)
+    return ["strace", "-D", "-f", "-Y", "-qq", "-e", "signal=none", "-X",
+            "raw", "-e", "raw=all", "-o", path, "--"] + command
+
+
 def skip_in_jail(reason):
     """Skips the running test where monitors run in jails."""
     if injail.JAILER:
@@ -316,7 +330,7 @@ class Monitor:
         if limits:
             popen["preexec_fn"] = lambda: _set_limits(limits)
         self.process = subprocess.Popen(
-            self.command, **{"stdin": subprocess.PIPE, "bufsize": 0,
+            observed(self.command), **{"stdin": subprocess.PIPE, "bufsize": 0,
                              "stdout": subprocess.PIPE,
                              "stderr": subprocess.PIPE, **popen})
 
@@ -503,7 +517,8 @@ def run(*args, timeout=TIMEOUT, jail=True):
     inside = injail.JAILER and jail and injail.Jail(BINARY, args, (), {})
     try:
         done = subprocess.run(
-            inside.command if inside else [BINARY, *args], text=True,
+            observed(inside.command if inside else [BINARY, *args]),
+            text=True,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
             umask=0o022)
         return done.returncode, done.stdout, done.stderr
