@@ -7,22 +7,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import jail as jails
 import jailcgroup
-from jail import need_root
-from tap import main, skip_unless, test
+from tap import main, test
 
 VALUES = {"cpu.weight": "50", "memory.max": str(64 << 20), "pids.max": "40"}
 
 
 def host(t, values=None):
-    need_root()
-    values = values or VALUES
-    where = jailcgroup.mounts(2).get(None)
-    skip_unless(where, "this host has no cgroup v2")
-    with open(where + "/cgroup.controllers") as file:
-        have = file.read().split()
-    missing = {file.partition(".")[0] for file in values} - set(have)
-    skip_unless(not missing, "cgroup v2 has no " + ", ".join(sorted(missing)))
-    return jailcgroup.Host(t, 2, values)
+    return jailcgroup.Host(t, 2, values or VALUES)
 
 
 @test

@@ -3,7 +3,9 @@
 import os
 
 import jail as jails
-from jail import MODES, Cgroups, Jail, cgroup_of, difference, mode_name
+from jail import (MODES, Cgroups, Jail, cgroup_of, difference, mode_name,
+                  need_root)
+from tap import skip_unless
 
 
 def mounts(version):
@@ -20,10 +22,25 @@ def mounts(version):
     return found
 
 
+def controllers(version):
+    """Those that this host has with one version of cgroups."""
+    found = mounts(version)
+    if version == 1 or not found:
+        return set(found)
+    with open(found[None] + "/cgroup.controllers") as file:
+        return set(file.read().split())
+
+
 class Host:
-    """One version of cgroups, with some files that take a value."""
+    """One version of cgroups, with some files that take a value. Skips the
+    test where this host lacks what these are of."""
 
     def __init__(self, t, version, values):
+        need_root()
+        missing = {file.partition(".")[0] for file in values} - controllers(
+            version)
+        skip_unless(not missing, "this host has no cgroup v%d for: %s" % (
+            version, ", ".join(sorted(missing))))
         self.t, self.version, self.values = t, version, values
         found = mounts(version)
         self.roots = {None: found.get(None)} if version == 2 else {
