@@ -300,7 +300,7 @@ check-jailed: all guests ## tiny and Linux guests, on monitors in jails
 CALLS := $(B)/tests/calls
 check-rules: all guests ## filters: is every rule needed, is every call allowed?
 	rm -rf $(CALLS)
-	tests/run --tier tiny --strace $(CALLS)
+	tests/run --tier tiny --strace $(CALLS) --only api_ --only tiny_
 	tests/run --tier linux --strace $(CALLS) --only linux_snapshot_vhost --only linux_working_set
 	tests/run --tier linux --strace $(CALLS) --only linux_vsock --only linux_net \
 		--test guest_reaches --test host_ends --test two_thousand --test pause_keeps --test ping --test vhost

@@ -84,7 +84,8 @@ class Rules:
         pid = None
         with open(path, errors="replace") as calls:
             for line in calls:
-                found = CALL.match(line)
+                # A thread that died while strace looked at it made none.
+                found = "<detached ...>" not in line and CALL.match(line)
                 if not found:
                     continue
                 thread, name, call, words = found.groups()
