@@ -165,7 +165,7 @@ $(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file: $(B)/tests/fake/memo
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
-# These have the real kvm.c: one on ioctls that are faked, one on /dev/kvm.
+# These have the real kvm.c: two on ioctls that are faked, one on /dev/kvm.
 KVM_TESTS := test_kvm_state test_kvm_native test_vcpu
 $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
