@@ -137,22 +137,20 @@ static int set_limits(struct jail_args *args, struct error *err)
 
 static int set_exec_by(struct jail_args *args, struct error *err)
 {
-	static const char *const words[] = {
-		[JAIL_EXEC_COPY] = "copy",
-		[JAIL_EXEC_LINK] = "link",
-		[JAIL_EXEC_BIND] = "bind",
+	static const struct argument_word words[] = {
+		{"copy", JAIL_EXEC_COPY},
+		{"link", JAIL_EXEC_LINK},
+		{"bind", JAIL_EXEC_BIND},
+		{NULL, 0},
 	};
+	int value = JAIL_EXEC_COPY;
+	int ret = args->exec_by_text
+			  ? arguments_word_of("exec-by", args->exec_by_text,
+					      words, &value, err)
+			  : 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (!args->exec_by_text ||
-		    !strcmp(args->exec_by_text, words[i])) {
-			args->exec_by = (enum jail_exec_by)i;
-			return 0;
-		}
-	return error_set(err, EINVAL,
-			 "'%s' of argument 'exec-by' is none of: copy, link, "
-			 "bind.",
-			 args->exec_by_text);
+	args->exec_by = (enum jail_exec_by)value;
+	return ret;
 }
 
 /* Where the network comes from. Only who owns a network namespace can make

@@ -42,6 +42,35 @@ int arguments_number(const char *text, uint64_t *ret)
 	return 0;
 }
 
+int arguments_number_of(const char *name, const char *text, uint64_t *ret,
+			struct error *err)
+{
+	if (arguments_number(text, ret) == 0)
+		return 0;
+	return error_set(err, EINVAL, "'%s' of argument '%s' is not a number.",
+			 text, name);
+}
+
+int arguments_word_of(const char *name, const char *text,
+		      const struct argument_word words[], int *ret,
+		      struct error *err)
+{
+	char known[128] = "";
+
+	for (size_t i = 0; words[i].word; i++) {
+		size_t len = strlen(known);
+
+		if (strcmp(words[i].word, text) == 0) {
+			*ret = words[i].value;
+			return 0;
+		}
+		snprintf(known + len, sizeof(known) - len, "%s%s",
+			 i ? ", " : "", words[i].word);
+	}
+	return error_set(err, EINVAL, "'%s' of argument '%s' is none of: %s.",
+			 text, name, known);
+}
+
 static int append(struct argument_list *list, const struct argument_row *row,
 		  const char *value, struct error *err)
 {
@@ -70,12 +99,7 @@ static int store(void *target, const struct argument_row *row,
 		return append(field, row, value, err);
 	case ARGUMENT_NUMBER:
 	default:
-		if (arguments_number(value, field))
-			return error_set(err, EINVAL,
-					 "'%s' of argument '%s' is not a "
-					 "number.",
-					 value, row->name);
-		return 0;
+		return arguments_number_of(row->name, value, field, err);
 	}
 }
 

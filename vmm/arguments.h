@@ -63,6 +63,22 @@ int arguments_parse(const struct argument_table *table, void *target, int argc,
 /* The value of a number: decimal digits and nothing else, 64 bits. -EINVAL. */
 int arguments_number(const char *text, uint64_t *ret) must_check;
 
+/* The same for the argument @name, with a sentence. */
+int arguments_number_of(const char *name, const char *text, uint64_t *ret,
+			struct error *err) must_check;
+
+/* One of a few words, and what it stands for. */
+struct argument_word {
+	const char *word; /* NULL ends a list of them */
+	int value;
+};
+
+/* What @text, the value of the argument @name, stands for. -EINVAL with a
+ * sentence that names all words. */
+int arguments_word_of(const char *name, const char *text,
+		      const struct argument_word words[], int *ret,
+		      struct error *err) must_check;
+
 /* Whether @name, which is in the table, was given. */
 bool arguments_saw(const struct argument_table *table,
 		   const struct arguments_seen *seen, const char *name);

@@ -144,14 +144,10 @@ static int set_cgroups(struct options *options, struct error *err)
 	for (size_t i = 0; i < options->cgroup_fd_list.count; i++) {
 		const char *text = options->cgroup_fd_list.values[i];
 		uint64_t fd;
-		int ret = arguments_number(text, &fd);
+		int ret = arguments_number_of("cgroup-fd", text, &fd, err);
 
-		if (ret)
-			return error_set(err, EINVAL,
-					 "'%s' of argument 'cgroup-fd' is not "
-					 "a number.",
-					 text);
-		ret = check_fd("cgroup-fd", fd, err);
+		if (!ret)
+			ret = check_fd("cgroup-fd", fd, err);
 		if (ret)
 			return ret;
 		if (!cgroups_has((int)fd))
@@ -164,36 +160,27 @@ static int set_cgroups(struct options *options, struct error *err)
 	return 0;
 }
 
-/* Options that take one of a few words. */
-struct word {
-	const char *word;
-	int value;
-};
-
 #define WORDS_MAX 3
 
+/* Options that take one of a few words. */
 static const struct word_row {
 	const char *name;
 	size_t text, value; /* in struct options */
-	const char *known;
-	struct word words[WORDS_MAX];
+	struct argument_word words[WORDS_MAX + 1];
 } word_rows[] = {
 	{"memory-backing",
 	 AT(memory_backing),
 	 AT(backing),
-	 "anonymous, memfd",
 	 {{"anonymous", GMEM_ANONYMOUS}, {"memfd", GMEM_MEMFD}}},
 	{"prefetch",
 	 AT(prefetch),
 	 AT(prefetch_at),
-	 "beside, before, copy",
-	 {{"before", PREFETCH_BEFORE},
-	  {"beside", PREFETCH_BESIDE},
+	 {{"beside", PREFETCH_BESIDE},
+	  {"before", PREFETCH_BEFORE},
 	  {"copy", PREFETCH_COPY}}},
 	{"record-until",
 	 AT(record_until_text),
 	 AT(record_until),
-	 "accept, request",
 	 {{"accept", RECORD_UNTIL_ACCEPT}, {"request", RECORD_UNTIL_ASKED}}},
 };
 
@@ -202,16 +189,10 @@ static int set_word(struct options *options, const struct word_row *row,
 {
 	const char *text = *(const char **)((char *)options + row->text);
 
-	for (size_t i = 0; text && i < WORDS_MAX && row->words[i].word; i++)
-		if (strcmp(row->words[i].word, text) == 0) {
-			*(int *)((char *)options + row->value) =
-				row->words[i].value;
-			return 0;
-		}
-	if (!text)
-		return 0;
-	return error_set(err, EINVAL, "'%s' of argument '%s' is none of: %s.",
-			 text, row->name, row->known);
+	return text ? arguments_word_of(row->name, text, row->words,
+					(int *)((char *)options + row->value),
+					err)
+		    : 0;
 }
 
 static int set_words(struct options *options, struct error *err)
