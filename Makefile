@@ -45,7 +45,8 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
-	vmm/drives.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
+	vmm/drives.c vmm/pmems.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
+	vmm/vmm_entropy.c vmm/vmm_balloon.c vmm/vmm_hotplug.c \
 	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
@@ -55,9 +56,10 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
-	virtio/vsock_state.c
+	virtio/vsock_state.c virtio/entropy.c virtio/balloon.c virtio/mem.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
-	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c \
+	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c api/pmem.c api/entropy.c \
+	api/serial.c api/balloon.c api/hotplug.c \
 	api/actions.c api/snapshot.c api/memory.c api/instance.c api/logger.c api/config_file.c
 SNAPSHOT_SRCS := snapshot/state.c snapshot/config_state.c snapshot/describe.c snapshot/page_set.c snapshot/new_file.c \
 	snapshot/pair.c snapshot/in_place.c snapshot/memory_file.c snapshot/phases.c snapshot/uffd.c \

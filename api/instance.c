@@ -68,22 +68,30 @@ static json_t *view_config(const struct vmm_view *view)
 {
 	json_t *drives = json_array();
 	json_t *nets = json_array();
+	json_t *pmems = json_array();
 
 	for (size_t i = 0; i < view->drive_count; i++)
 		json_array_append_new(drives, drive_to_json(view->drives[i]));
 	for (size_t i = 0; i < view->net_count; i++)
 		json_array_append_new(nets, net_to_json(view->nets[i]));
+	for (size_t i = 0; i < view->pmem_count; i++)
+		json_array_append_new(pmems, pmem_to_json(view->pmems[i]));
 	return json_pack(
-		"{s:n, s:o, s:o, s:n, s:n, s:o, s:n, s:o, s:o, s:o, "
-		"s:n, s:[], s:n}",
-		"balloon", "drives", drives, "boot-source",
+		"{s:o, s:o, s:o, s:n, s:n, s:o, s:n, s:o, s:o, s:o, "
+		"s:o, s:o, s:o}",
+		"balloon",
+		view->balloon ? balloon_to_json(view->balloon) : json_null(),
+		"drives", drives, "boot-source",
 		boot_source_to_json(view->boot), "cpu-config", "logger",
 		"machine-config", machine_to_json(view->machine), "metrics",
 		"mmds-config",
 		view->mmds ? mmds_config_to_json(view->mmds) : json_null(),
 		"network-interfaces", nets, "vsock",
 		view->vsock ? vsock_to_json(view->vsock) : json_null(),
-		"entropy", "pmem", "memory-hotplug");
+		"entropy",
+		view->entropy ? entropy_to_json(view->entropy) : json_null(),
+		"pmem", pmems, "memory-hotplug",
+		view->hotplug ? hotplug_to_json(view->hotplug) : json_null());
 }
 
 int api_get_config(struct api_call *call)

@@ -30,6 +30,10 @@ json_t *boot_source_to_json(const struct boot_source_config *config);
 json_t *drive_to_json(const struct drive_config *config);
 json_t *net_to_json(const struct net_config *config);
 json_t *vsock_to_json(const struct vsock_config *config);
+json_t *pmem_to_json(const struct pmem_config *config);
+json_t *entropy_to_json(const struct entropy_config *config);
+json_t *balloon_to_json(const struct balloon_config *config);
+json_t *hotplug_to_json(const struct hotplug_config *config);
 json_t *mmds_config_to_json(const struct mmds_config *config);
 /* null if it limits nothing. */
 json_t *limiter_to_json(const struct rate_limiter_config *config);

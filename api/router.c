@@ -44,6 +44,26 @@ const struct route api_routes[] = {
 	 "Network config error: ", METRIC(patch_api.network)},
 	{"PUT", "vsock", NULL, VMM_PRE_BOOT, api_put_vsock,
 	 "Vsock config error: ", METRIC(put_api.vsock)},
+	{"PUT", "pmem", NULL, VMM_ALWAYS, api_put_pmem,
+	 "Pmem config error: ", METRIC(put_api.pmem)},
+	{"PATCH", "pmem", NULL, VMM_POST_BOOT, api_patch_pmem,
+	 "Pmem config error: ", METRIC(patch_api.pmem)},
+	{"PUT", "entropy", NULL, VMM_PRE_BOOT, api_put_entropy,
+	 "Entropy config error: ", NO_METRIC},
+	{"PUT", "serial", NULL, VMM_PRE_BOOT, api_put_serial,
+	 "Serial config error: ", METRIC(put_api.serial)},
+	{"PUT", "balloon", NULL, VMM_PRE_BOOT, api_put_balloon,
+	 "Balloon config error: ", NO_METRIC},
+	{"GET", "balloon", NULL, VMM_ALWAYS, api_get_balloon,
+	 "Balloon config error: ", NO_METRIC},
+	{"PATCH", "balloon", NULL, VMM_POST_BOOT, api_patch_balloon,
+	 "Balloon update error: ", NO_METRIC},
+	{"PUT", "hotplug", "memory", VMM_PRE_BOOT, api_put_hotplug,
+	 "Memory hotplug config error: ", METRIC(put_api.hotplug_memory)},
+	{"GET", "hotplug", "memory", VMM_POST_BOOT, api_get_hotplug,
+	 "Internal VMM error: ", METRIC(get_api.hotplug_memory_count)},
+	{"PATCH", "hotplug", "memory", VMM_POST_BOOT, api_patch_hotplug,
+	 "Memory hotplug update error: ", METRIC(patch_api.hotplug_memory)},
 	{"PUT", "mmds", "config", VMM_PRE_BOOT, api_put_mmds_config,
 	 "MMMDS config error: ", METRIC(put_api.mmds)},
 	{"PUT", "mmds", NULL, VMM_ALWAYS, api_put_mmds,
@@ -64,6 +84,8 @@ const struct route api_routes[] = {
 	 "Drive config error: ", NO_METRIC},
 	{"DELETE", "network-interfaces", NULL, VMM_POST_BOOT, api_delete_device,
 	 "Network config error: ", NO_METRIC},
+	{"DELETE", "pmem", NULL, VMM_POST_BOOT, api_delete_device,
+	 "Pmem config error: ", NO_METRIC},
 };
 
 const size_t api_route_count = ARRAY_SIZE(api_routes);
@@ -190,7 +212,7 @@ void api_deprecated(struct api_call *call, const char *what)
 
 struct path {
 	char text[PATH_MAX_LEN];
-	const char *segments[2]; /* "" and NULL when absent */
+	const char *segments[3]; /* "" and NULL when absent */
 };
 
 /* `http://host/a/b` and `//a/b` are `/a/b`. */
@@ -208,6 +230,7 @@ static bool split_path(const char *text, struct path *path)
 	strcpy(path->text, text + strspn(text, "/"));
 	path->segments[0] = strtok_r(path->text, "/", &save);
 	path->segments[1] = strtok_r(NULL, "/", &save);
+	path->segments[2] = strtok_r(NULL, "/", &save);
 	if (!path->segments[0])
 		path->segments[0] = "";
 	return true;
@@ -278,6 +301,7 @@ static int dispatch(struct api_call *call, const struct api_request *request)
 	if (split_path(request->path, &path)) {
 		call->route = find_route(request->method, &path);
 		call->id = path.segments[1];
+		call->rest = path.segments[2];
 	} else {
 		path.segments[0] = "";
 	}

@@ -32,7 +32,8 @@ struct route;
 struct api_call {
 	struct vmm *vmm;
 	const struct route *route;
-	const char *id; /* second path segment, NULL when there is none */
+	/* Second and third path segment, NULL when there is none. */
+	const char *id, *rest;
 	struct json_text body;
 	struct api_response *response;
 	struct error err;
@@ -100,6 +101,16 @@ int api_put_snapshot_create(struct api_call *call);
 int api_put_snapshot_load(struct api_call *call);
 int api_put_working_set(struct api_call *call);
 int api_put_pre_fault_memory(struct api_call *call);
+int api_put_pmem(struct api_call *call);
+int api_patch_pmem(struct api_call *call);
+int api_put_entropy(struct api_call *call);
+int api_put_serial(struct api_call *call);
+int api_put_balloon(struct api_call *call);
+int api_get_balloon(struct api_call *call);
+int api_patch_balloon(struct api_call *call);
+int api_put_hotplug(struct api_call *call);
+int api_get_hotplug(struct api_call *call);
+int api_patch_hotplug(struct api_call *call);
 int api_put_mmds_config(struct api_call *call);
 int api_put_mmds(struct api_call *call);
 int api_patch_mmds(struct api_call *call);

@@ -11,6 +11,10 @@
 #define TAG_DRIVE STATE_TAG('D', 'R', 'I', 'V')
 #define TAG_NET STATE_TAG('N', 'E', 'T', 'I')
 #define TAG_VSOCK STATE_TAG('V', 'S', 'O', 'K')
+#define TAG_PMEM STATE_TAG('P', 'M', 'E', 'M')
+#define TAG_ENTROPY STATE_TAG('E', 'N', 'T', 'R')
+#define TAG_BALLOON STATE_TAG('B', 'A', 'L', 'C')
+#define TAG_HOTPLUG STATE_TAG('H', 'P', 'L', 'C')
 #define TAG_MMDS STATE_TAG('M', 'M', 'D', 'S')
 
 /* The version of all these sections. */
@@ -57,6 +61,25 @@ static const struct state_field limiter_fields[] = {
 static const struct state_field vsock_fields[] = {
 	STATE_FIELD(struct vsock_config, guest_cid),
 	STATE_FIELD(struct vsock_config, max_connections),
+};
+
+static const struct state_field pmem_fields[] = {
+	STATE_FIELD(struct pmem_config, root_device),
+	STATE_FIELD(struct pmem_config, read_only),
+};
+
+static const struct state_field balloon_fields[] = {
+	STATE_FIELD(struct balloon_config, amount_mib),
+	STATE_FIELD(struct balloon_config, deflate_on_oom),
+	STATE_FIELD(struct balloon_config, stats_polling_interval_s),
+	STATE_FIELD(struct balloon_config, free_page_hinting),
+	STATE_FIELD(struct balloon_config, free_page_reporting),
+};
+
+static const struct state_field hotplug_fields[] = {
+	STATE_FIELD(struct hotplug_config, total_size_mib),
+	STATE_FIELD(struct hotplug_config, block_size_mib),
+	STATE_FIELD(struct hotplug_config, slot_size_mib),
 };
 
 static const struct state_field mmds_fields[] = {
@@ -121,6 +144,41 @@ void config_state_save_vsock(struct state_writer *writer,
 	state_begin(writer, TAG_VSOCK, VERSION, 0);
 	state_put_string(writer, config->uds_path);
 	PUT(writer, config, vsock_fields);
+	state_end(writer);
+}
+
+void config_state_save_pmem(struct state_writer *writer, uint16_t index,
+			    const struct pmem_config *config)
+{
+	state_begin(writer, TAG_PMEM, VERSION, index);
+	state_put_string(writer, config->id);
+	state_put_string(writer, config->path_on_host);
+	PUT(writer, config, pmem_fields);
+	PUT(writer, &config->rate_limiter, limiter_fields);
+	state_end(writer);
+}
+
+void config_state_save_entropy(struct state_writer *writer,
+			       const struct entropy_config *config)
+{
+	state_begin(writer, TAG_ENTROPY, VERSION, 0);
+	PUT(writer, &config->rate_limiter, limiter_fields);
+	state_end(writer);
+}
+
+void config_state_save_balloon(struct state_writer *writer,
+			       const struct balloon_config *config)
+{
+	state_begin(writer, TAG_BALLOON, VERSION, 0);
+	PUT(writer, config, balloon_fields);
+	state_end(writer);
+}
+
+void config_state_save_hotplug(struct state_writer *writer,
+			       const struct hotplug_config *config)
+{
+	state_begin(writer, TAG_HOTPLUG, VERSION, 0);
+	PUT(writer, config, hotplug_fields);
 	state_end(writer);
 }
 
@@ -297,6 +355,70 @@ int config_state_load_vsock(const struct state_file *file,
 		return refuse(err, "a socket device without path, or with too "
 				   "many connections");
 	return 0;
+}
+
+int config_state_load_pmem(const struct state_file *file, uint16_t index,
+			   struct pmem_config *config, bool *ret_found,
+			   struct error *err)
+{
+	struct state_reader reader;
+	int ret = find(file, TAG_PMEM, index, &reader, ret_found, err);
+
+	if (ret <= 0)
+		return ret;
+	config->id = state_get_string(&reader);
+	config->path_on_host = state_get_string(&reader);
+	GET(&reader, config, pmem_fields);
+	GET(&reader, &config->rate_limiter, limiter_fields);
+	ret = state_reader_end(&reader, err);
+	if (ret)
+		return ret;
+	if (!legal_id(config->id) || !config->path_on_host)
+		return refuse(err, "a pmem device without id or path");
+	return 0;
+}
+
+int config_state_load_entropy(const struct state_file *file,
+			      struct entropy_config *config, bool *ret_found,
+			      struct error *err)
+{
+	struct state_reader reader;
+	int ret = find(file, TAG_ENTROPY, 0, &reader, ret_found, err);
+
+	if (ret <= 0)
+		return ret;
+	GET(&reader, &config->rate_limiter, limiter_fields);
+	return state_reader_end(&reader, err);
+}
+
+int config_state_load_balloon(const struct state_file *file,
+			      struct balloon_config *config, bool *ret_found,
+			      struct error *err)
+{
+	struct state_reader reader;
+	int ret = find(file, TAG_BALLOON, 0, &reader, ret_found, err);
+
+	if (ret <= 0)
+		return ret;
+	GET(&reader, config, balloon_fields);
+	ret = state_reader_end(&reader, err);
+	if (!ret && (config->amount_mib > UINT32_MAX ||
+		     config->stats_polling_interval_s > UINT16_MAX))
+		ret = refuse(err, "a balloon that cannot be");
+	return ret;
+}
+
+int config_state_load_hotplug(const struct state_file *file,
+			      struct hotplug_config *config, bool *ret_found,
+			      struct error *err)
+{
+	struct state_reader reader;
+	int ret = find(file, TAG_HOTPLUG, 0, &reader, ret_found, err);
+
+	if (ret <= 0)
+		return ret;
+	GET(&reader, config, hotplug_fields);
+	return state_reader_end(&reader, err);
 }
 
 static int load_interfaces(struct state_reader *reader,

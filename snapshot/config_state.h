@@ -24,6 +24,14 @@ void config_state_save_vsock(struct state_writer *writer,
 			     const struct vsock_config *config);
 void config_state_save_mmds(struct state_writer *writer,
 			    const struct mmds_config *config);
+void config_state_save_pmem(struct state_writer *writer, uint16_t index,
+			    const struct pmem_config *config);
+void config_state_save_entropy(struct state_writer *writer,
+			       const struct entropy_config *config);
+void config_state_save_balloon(struct state_writer *writer,
+			       const struct balloon_config *config);
+void config_state_save_hotplug(struct state_writer *writer,
+			       const struct hotplug_config *config);
 
 /*
  * Each fills in a zeroed struct, whose strings the caller releases also after a
@@ -49,6 +57,18 @@ bool config_state_has_net(const struct state_file *file, const char *id);
 int config_state_load_vsock(const struct state_file *file,
 			    struct vsock_config *config, bool *ret_found,
 			    struct error *err) must_check;
+int config_state_load_pmem(const struct state_file *file, uint16_t index,
+			   struct pmem_config *config, bool *ret_found,
+			   struct error *err) must_check;
+int config_state_load_entropy(const struct state_file *file,
+			      struct entropy_config *config, bool *ret_found,
+			      struct error *err) must_check;
+int config_state_load_balloon(const struct state_file *file,
+			      struct balloon_config *config, bool *ret_found,
+			      struct error *err) must_check;
+int config_state_load_hotplug(const struct state_file *file,
+			      struct hotplug_config *config, bool *ret_found,
+			      struct error *err) must_check;
 int config_state_load_mmds(const struct state_file *file,
 			   struct mmds_config *config, bool *ret_found,
 			   struct error *err) must_check;

@@ -86,6 +86,22 @@ void drive_update_release(struct drive_update *update)
 	free(update->path_on_host);
 }
 
+void pmem_config_release(struct pmem_config *config)
+{
+	free(config->id);
+	free(config->path_on_host);
+}
+
+void pmem_update_release(struct pmem_update *update)
+{
+	free(update->id);
+}
+
+void serial_config_release(struct serial_config *config)
+{
+	free(config->out_path);
+}
+
 void net_config_release(struct net_config *config)
 {
 	free(config->iface_id);

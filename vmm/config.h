@@ -15,6 +15,7 @@
 #define CONFIG_VCPUS_MAX 32
 #define CONFIG_DRIVES_MAX 32
 #define CONFIG_NETS_MAX 32
+#define CONFIG_PMEMS_MAX 32
 
 enum huge_pages {
 	HUGE_PAGES_NONE,
@@ -100,6 +101,44 @@ struct drive_update {
 	char *path_on_host; /* NULL: unchanged */
 	bool has_rate_limiter;
 	struct rate_limiter_update rate_limiter;
+};
+
+struct pmem_config {
+	char *id;
+	char *path_on_host;
+	bool root_device;
+	bool read_only;
+	struct rate_limiter_update rate_limiter;
+};
+
+struct pmem_update {
+	char *id;
+	bool has_rate_limiter;
+	struct rate_limiter_update rate_limiter;
+};
+
+struct entropy_config {
+	struct rate_limiter_update rate_limiter;
+};
+
+struct balloon_config {
+	uint64_t amount_mib;
+	bool deflate_on_oom;
+	uint64_t stats_polling_interval_s; /* 0: no statistics */
+	bool free_page_hinting;
+	bool free_page_reporting;
+};
+
+/* Memory that comes and goes while the guest runs (virtio-mem). */
+struct hotplug_config {
+	uint64_t total_size_mib;
+	uint64_t block_size_mib;
+	uint64_t slot_size_mib;
+};
+
+struct serial_config {
+	char *out_path; /* NULL: standard output */
+	struct token_bucket_config rate_limiter;
 };
 
 #define MAC_LEN 6
@@ -242,6 +281,9 @@ void rate_limiter_config_update(struct rate_limiter_config *config,
 void boot_source_config_release(struct boot_source_config *config);
 void drive_config_release(struct drive_config *config);
 void drive_update_release(struct drive_update *update);
+void pmem_config_release(struct pmem_config *config);
+void pmem_update_release(struct pmem_update *update);
+void serial_config_release(struct serial_config *config);
 void net_config_release(struct net_config *config);
 void net_update_release(struct net_update *update);
 void vsock_config_release(struct vsock_config *config);

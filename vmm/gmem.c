@@ -27,7 +27,8 @@ struct gmem {
 	enum gmem_pages pages;
 	int fd; /* memfd or memory file behind all regions, or -1 */
 	/* One bit per 4 KiB page, regions in order; NULL: not tracked. */
-	uint64_t *dirty; /* accessed by __atomic built-ins */
+	uint64_t *dirty;     /* accessed by __atomic built-ins */
+	uint64_t *discarded; /* the same, by the loop; NULL: none ever was */
 };
 
 /* ----------------------------------------------------------------- mapping */
@@ -293,6 +294,7 @@ void gmem_destroy(struct gmem *mem)
 			munmap(mem->regions[i].hva, mem->regions[i].len);
 	close_fd(&mem->fd);
 	free(mem->dirty);
+	free(mem->discarded);
 	free(mem);
 }
 
@@ -455,6 +457,74 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 	return ret;
 }
 
+/* ------------------------------------------------------ back to the host */
+
+static uint64_t page_number(const struct gmem *mem, uint64_t gpa);
+
+static size_t bitmap_words(const struct gmem *mem)
+{
+	return (gmem_size(mem) / PAGE_SIZE_4K + 63) / 64;
+}
+
+/* Of a private mapping of a file MADV_DONTNEED would bring the file's bytes
+ * back; of a shared memfd, it would change nothing at all. */
+static int drop_pages(const struct gmem *mem, uint8_t *at, uint64_t len)
+{
+	int ret = 0;
+
+	if (mem->backing == GMEM_MEMFD)
+		ret = madvise(at, len, MADV_REMOVE);
+	else if (mem->backing != GMEM_FILE)
+		ret = madvise(at, len, MADV_DONTNEED);
+	else if (mmap(at, len, PROT_READ | PROT_WRITE,
+		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		      -1, 0) == MAP_FAILED)
+		ret = -1;
+	return ret ? -errno : 0;
+}
+
+static int note_discarded(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	uint64_t first = page_number(mem, gpa);
+
+	if (!mem->discarded)
+		mem->discarded = calloc(bitmap_words(mem), sizeof(uint64_t));
+	if (!mem->discarded)
+		return -ENOMEM;
+	for (uint64_t page = first; page < first + len / PAGE_SIZE_4K; page++)
+		mem->discarded[page / 64] |= BIT(page % 64);
+	return 0;
+}
+
+int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	uint64_t unit =
+		mem->pages == GMEM_PAGES_2M ? HUGE_PAGE_SIZE : PAGE_SIZE_4K;
+	uint8_t *at = translate(mem, gpa, len);
+	uint64_t skip = -gpa % unit; /* host and guest agree modulo 2 MiB */
+	int ret;
+
+	if (!at)
+		return -EFAULT;
+	if (len < skip || len - skip < unit)
+		return 0;
+	gpa += skip;
+	at += skip;
+	len = ALIGN_DOWN(len - skip, unit);
+	/* A snapshot that knows too many is right, one too few is not. */
+	ret = note_discarded(mem, gpa, len);
+	if (ret)
+		return ret;
+	gmem_mark_dirty(mem, gpa, len);
+	return drop_pages(mem, at, len);
+}
+
+void gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
+{
+	for (size_t i = 0; mem->discarded && i < bitmap_words(mem); i++)
+		bits[i] |= mem->discarded[i];
+}
+
 /* --------------------------------------------------------- loans and holds */
 
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len, struct iovec *ret_iov)
@@ -535,7 +605,7 @@ bool gmem_page_dirty(const struct gmem *mem, uint64_t gpa)
 
 static size_t dirty_words(const struct gmem *mem)
 {
-	return mem->dirty ? (gmem_size(mem) / PAGE_SIZE_4K + 63) / 64 : 0;
+	return mem->dirty ? bitmap_words(mem) : 0;
 }
 
 void gmem_take_dirty(struct gmem *mem, uint64_t *bits)

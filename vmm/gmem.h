@@ -127,6 +127,20 @@ int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len,
  */
 int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
 
+/*
+ * Gives [gpa, gpa+len) back to the host: it reads as zeros from now on, and
+ * takes memory again where it is written to. Only host pages that lie in the
+ * range as a whole: what is left of others keeps its bytes. Marks dirty what it
+ * changes. Loop thread, also while the guest runs. -EFAULT unless all of it is
+ * RAM; -errno of madvise or mmap: then some of it has kept its bytes.
+ */
+int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
+
+/* Or-s into @bits, one per page as in gmem_take_dirty, the pages that were ever
+ * discarded: without memory of their own they are zeros, whatever the memory
+ * file or the last snapshot has there. */
+void gmem_add_discarded(const struct gmem *mem, uint64_t *bits);
+
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len,

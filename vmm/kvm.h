@@ -20,6 +20,13 @@ struct msr_set;
 
 #define KVM_CPUID_ENTRIES_MAX 256
 
+/* Where the numbers of memory slots begin. */
+enum {
+	KVM_SLOT_RAM = 0,
+	KVM_SLOT_PMEM = 16,
+	KVM_SLOT_HOTPLUG = 64,
+};
+
 struct kvm {
 	int fd; /* /dev/kvm */
 	int vm_fd;

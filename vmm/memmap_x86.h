@@ -38,6 +38,9 @@
 #define MEMMAP_HIGH_RAM UINT64_C(0x100000000)
 #define MEMMAP_HIGH_RAM_END UINT64_C(0x4000000000) /* 256 GiB */
 
+/* Persistent memory, then memory that is plugged in: from here on upwards. */
+#define MEMMAP_DEVICE_MEMORY UINT64_C(0x8000000000) /* 512 GiB */
+
 #define MEMMAP_MMIO_BOOT_TIMER UINT64_C(0xc0000000)
 #define MEMMAP_MMIO_VIRTIO UINT64_C(0xc0001000)
 #define MEMMAP_PCI_MMCONFIG UINT64_C(0xeec00000)

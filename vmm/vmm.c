@@ -95,6 +95,7 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 {
 	const struct drive_config *drives[CONFIG_DRIVES_MAX];
 	const struct net_config *nets[CONFIG_NETS_MAX];
+	const struct pmem_config *pmems[CONFIG_PMEMS_MAX];
 	const struct vmm_view view = {
 		.id = vmm->id,
 		.state = vmm->state,
@@ -105,6 +106,11 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 		.nets = nets,
 		.net_count = nets_count(vmm->nets),
 		.vsock = vmm->vsock ? &vmm->vsock_config : NULL,
+		.pmems = pmems,
+		.pmem_count = pmems_count(vmm->pmems),
+		.entropy = vmm->entropy ? &vmm->entropy_config : NULL,
+		.balloon = vmm->balloon ? &vmm->balloon_config : NULL,
+		.hotplug = vmm->hotplug ? &vmm->hotplug_config : NULL,
 		.mmds = mmds_config(vmm->mmds),
 	};
 
@@ -113,6 +119,8 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 		nets[i] = nets_config(vmm->nets, i);
 	for (size_t i = 0; i < view.drive_count; i++)
 		drives[i] = drives_config(vmm->drives, i);
+	for (size_t i = 0; i < view.pmem_count; i++)
+		pmems[i] = pmems_config(vmm->pmems, i);
 	action->view.fn(&view, action->view.arg);
 	return 0;
 }
@@ -164,6 +172,28 @@ static int act_update_drive(struct vmm *vmm, struct vmm_action *action,
 			    struct error *err)
 {
 	return drives_update(vmm->drives, &action->drive_update, err);
+}
+
+static int act_set_pmem(struct vmm *vmm, struct vmm_action *action,
+			struct error *err)
+{
+	int ret = check_not_started(vmm, err);
+
+	return ret ? ret : pmems_set(vmm->pmems, &action->pmem, err);
+}
+
+static int act_update_pmem(struct vmm *vmm, struct vmm_action *action,
+			   struct error *err)
+{
+	return pmems_update(vmm->pmems, &action->pmem_update, err);
+}
+
+static int act_set_serial(struct vmm *vmm, struct vmm_action *action,
+			  struct error *err)
+{
+	(void)vmm;
+	(void)action;
+	return error_set(err, ENOTSUP, "not yet");
 }
 
 static int act_set_net(struct vmm *vmm, struct vmm_action *action,
@@ -276,6 +306,8 @@ static int make_cmdline(const struct vmm *vmm, struct cmdline *cmdline,
 		ret = cmdline_append(cmdline, err, "pci=off");
 	if (!ret)
 		ret = drives_append_root(vmm->drives, cmdline, err);
+	if (!ret)
+		ret = pmems_append_root(vmm->pmems, cmdline, err);
 	return ret;
 }
 
@@ -284,12 +316,20 @@ size_t vmm_list_devices(const struct vmm *vmm,
 {
 	size_t count = 0;
 
+	if (vmm->balloon)
+		devices[count++] = balloon_virtio(vmm->balloon);
 	for (size_t i = 0; i < drives_count(vmm->drives); i++)
 		devices[count++] = drives_device(vmm->drives, i);
 	for (size_t i = 0; i < nets_count(vmm->nets); i++)
 		devices[count++] = nets_device(vmm->nets, i);
+	for (size_t i = 0; i < pmems_count(vmm->pmems); i++)
+		devices[count++] = pmems_device(vmm->pmems, i);
 	if (vmm->vsock)
 		devices[count++] = vsock_virtio(vmm->vsock);
+	if (vmm->entropy)
+		devices[count++] = entropy_virtio(vmm->entropy);
+	if (vmm->hotplug)
+		devices[count++] = mem_device_virtio(vmm->hotplug);
 	return count;
 }
 
@@ -490,6 +530,20 @@ static const struct {
 	[VMM_ACTION_SET_NET] = {act_set_net, true},
 	[VMM_ACTION_UPDATE_NET] = {act_update_net, false},
 	[VMM_ACTION_SET_VSOCK] = {act_set_vsock, true},
+	[VMM_ACTION_SET_PMEM] = {act_set_pmem, true},
+	[VMM_ACTION_UPDATE_PMEM] = {act_update_pmem, false},
+	[VMM_ACTION_SET_ENTROPY] = {act_set_entropy, true},
+	[VMM_ACTION_SET_SERIAL] = {act_set_serial, false},
+	[VMM_ACTION_SET_BALLOON] = {act_set_balloon, true},
+	[VMM_ACTION_RESIZE_BALLOON] = {act_resize_balloon, false},
+	[VMM_ACTION_SET_BALLOON_INTERVAL] = {act_set_balloon_interval, false},
+	[VMM_ACTION_GET_BALLOON_STATS] = {act_get_balloon_stats, false},
+	[VMM_ACTION_START_HINTING] = {act_start_hinting, false},
+	[VMM_ACTION_STOP_HINTING] = {act_stop_hinting, false},
+	[VMM_ACTION_GET_HINTING] = {act_get_hinting, false},
+	[VMM_ACTION_SET_HOTPLUG] = {act_set_hotplug, true},
+	[VMM_ACTION_RESIZE_HOTPLUG] = {act_resize_hotplug, false},
+	[VMM_ACTION_GET_HOTPLUG] = {act_get_hotplug, false},
 	[VMM_ACTION_SET_MMDS_CONFIG] = {act_set_mmds_config, true},
 	[VMM_ACTION_PUT_METADATA] = {act_put_metadata, false},
 	[VMM_ACTION_PATCH_METADATA] = {act_patch_metadata, false},
@@ -609,6 +663,8 @@ int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	if (!ret)
 		ret = nets_create(&vmm->nets, &vmm->metrics);
 	if (!ret)
+		ret = pmems_create(&vmm->pmems, &vmm->metrics);
+	if (!ret)
 		ret = mmds_create(&vmm->mmds, vmm->id, options->metadata_limit,
 				  &vmm->metrics.mmds);
 	if (ret) {
@@ -629,9 +685,17 @@ void vmm_destroy(struct vmm *vmm)
 	mmds_destroy(vmm->mmds);
 	drives_destroy(vmm->drives);
 	nets_destroy(vmm->nets);
+	pmems_destroy(vmm->pmems);
 	if (vmm->vsock)
 		virtio_device_destroy(vsock_virtio(vmm->vsock));
+	if (vmm->entropy)
+		virtio_device_destroy(entropy_virtio(vmm->entropy));
+	if (vmm->balloon)
+		virtio_device_destroy(balloon_virtio(vmm->balloon));
+	if (vmm->hotplug)
+		virtio_device_destroy(mem_device_virtio(vmm->hotplug));
 	vsock_config_release(&vmm->vsock_config);
+	serial_config_release(&vmm->serial_config);
 	boot_source_release(&vmm->boot);
 	free(vmm->parent);
 	metrics_release(&vmm->metrics);

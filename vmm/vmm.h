@@ -48,6 +48,12 @@ struct vmm_view {
 	const struct net_config *const *nets;
 	size_t net_count;
 	const struct vsock_config *vsock; /* NULL: none */
+	const struct pmem_config *const *pmems;
+	size_t pmem_count;
+	/* NULL: none */
+	const struct entropy_config *entropy;
+	const struct balloon_config *balloon;
+	const struct hotplug_config *hotplug;
 	const struct mmds_config *mmds;	  /* NULL: not configured */
 };
 
@@ -69,6 +75,20 @@ enum vmm_action_type {
 	VMM_ACTION_SET_NET,
 	VMM_ACTION_UPDATE_NET,
 	VMM_ACTION_SET_VSOCK,
+	VMM_ACTION_SET_PMEM,
+	VMM_ACTION_UPDATE_PMEM,
+	VMM_ACTION_SET_ENTROPY,
+	VMM_ACTION_SET_SERIAL,
+	VMM_ACTION_SET_BALLOON,
+	VMM_ACTION_RESIZE_BALLOON,
+	VMM_ACTION_SET_BALLOON_INTERVAL,
+	VMM_ACTION_GET_BALLOON_STATS,
+	VMM_ACTION_START_HINTING,
+	VMM_ACTION_STOP_HINTING,
+	VMM_ACTION_GET_HINTING,
+	VMM_ACTION_SET_HOTPLUG,
+	VMM_ACTION_RESIZE_HOTPLUG,
+	VMM_ACTION_GET_HOTPLUG,
 	VMM_ACTION_SET_MMDS_CONFIG,
 	VMM_ACTION_PUT_METADATA,
 	VMM_ACTION_PATCH_METADATA,
@@ -103,6 +123,15 @@ struct vmm_action {
 		struct net_config net;
 		struct net_update net_update;
 		struct vsock_config vsock;
+		struct pmem_config pmem;
+		struct pmem_update pmem_update;
+		struct entropy_config entropy;
+		struct serial_config serial;
+		struct balloon_config balloon;
+		struct hotplug_config hotplug;
+		uint64_t size_mib;   /* RESIZE_BALLOON, RESIZE_HOTPLUG */
+		uint64_t interval_s; /* SET_BALLOON_INTERVAL */
+		bool acknowledge;    /* START_HINTING: DONE when finished */
 		struct mmds_config mmds;
 		json_t *metadata; /* borrowed; GET: a new reference or NULL */
 		struct log_config logger;

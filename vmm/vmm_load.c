@@ -178,6 +178,50 @@ static int load_vsock(struct load *load, struct error *err)
 	return ret;
 }
 
+static int load_pmems(struct load *load, struct error *err)
+{
+	bool found = true;
+	int ret = 0;
+
+	for (uint16_t i = 0; found && !ret; i++) {
+		struct pmem_config config = {0};
+
+		ret = config_state_load_pmem(&load->file, i, &config, &found,
+					     err);
+		if (!ret && found)
+			ret = pmems_set(load->vmm->pmems, &config, err);
+		pmem_config_release(&config);
+	}
+	return ret;
+}
+
+static int load_entropy(struct load *load, struct error *err)
+{
+	struct entropy_config config = {0};
+	bool found = false;
+	int ret = config_state_load_entropy(&load->file, &config, &found, err);
+
+	return ret || !found ? ret : vmm_set_entropy(load->vmm, &config, err);
+}
+
+static int load_balloon(struct load *load, struct error *err)
+{
+	struct balloon_config config = {0};
+	bool found = false;
+	int ret = config_state_load_balloon(&load->file, &config, &found, err);
+
+	return ret || !found ? ret : vmm_set_balloon(load->vmm, &config, err);
+}
+
+static int load_hotplug(struct load *load, struct error *err)
+{
+	struct hotplug_config config = {0};
+	bool found = false;
+	int ret = config_state_load_hotplug(&load->file, &config, &found, err);
+
+	return ret || !found ? ret : vmm_set_hotplug(load->vmm, &config, err);
+}
+
 static int load_mmds(struct load *load, json_t *metadata, struct error *err)
 {
 	struct mmds_config config = {0};
@@ -226,7 +270,15 @@ static int load_config(struct load *load, json_t *metadata, struct error *err)
 	if (!ret)
 		ret = load_nets(load, err);
 	if (!ret)
+		ret = load_pmems(load, err);
+	if (!ret)
 		ret = load_vsock(load, err);
+	if (!ret)
+		ret = load_entropy(load, err);
+	if (!ret)
+		ret = load_balloon(load, err);
+	if (!ret)
+		ret = load_hotplug(load, err);
 	if (!ret)
 		ret = check_recording(load, err);
 	if (!ret)

@@ -6,6 +6,7 @@
  *   vmm_save.c    a snapshot of it
  *   vmm_load.c    a microVM from a snapshot
  *   vmm_memory.c  its memory as a whole
+ *   vmm_entropy.c, vmm_balloon.c, vmm_hotplug.c  its single devices
  *
  * Thread: loop.
  */
@@ -13,16 +14,22 @@
 #define EMBER_VMM_PRIVATE_H
 
 #include "snapshot/pair.h"
+#include "virtio/balloon.h"
+#include "virtio/entropy.h"
+#include "virtio/mem.h"
 #include "virtio/vsock.h"
 #include "vmm/boot_source.h"
 #include "vmm/drives.h"
 #include "vmm/machine.h"
 #include "vmm/mmds.h"
 #include "vmm/nets.h"
+#include "vmm/pmems.h"
 #include "vmm/vmm.h"
 
 #define VMM_ID_MAX 64
-#define VMM_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1)
+/* Lists, and the single devices: balloon, vsock, entropy, hotplug. */
+#define VMM_DEVICES_MAX                                                        \
+	(CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + CONFIG_PMEMS_MAX + 4)
 
 struct vmm {
 	struct loop *loop;
@@ -39,6 +46,14 @@ struct vmm {
 	struct nets *nets;
 	struct vsock_config vsock_config;
 	struct vsock *vsock; /* NULL: none */
+	struct pmems *pmems;
+	struct entropy_config entropy_config;
+	struct entropy *entropy; /* NULL: none */
+	struct balloon_config balloon_config;
+	struct balloon *balloon; /* NULL: none */
+	struct hotplug_config hotplug_config;
+	struct mem_device *hotplug; /* NULL: none */
+	struct serial_config serial_config;
 	struct mmds *mmds;
 
 	struct machine *machine;
@@ -69,6 +84,40 @@ void vmm_begin(struct vmm *vmm, enum vmm_state state);
 /* Notes how long something took, in metrics and log. */
 void vmm_record_latency(struct metric_store *store, const char *what,
 			uint64_t start_ns);
+
+/* ------------------------------- from vmm_entropy.c, vmm_balloon.c ... */
+
+/* Replaces the device that is there. */
+int vmm_set_entropy(struct vmm *vmm, const struct entropy_config *config,
+		    struct error *err) must_check;
+int vmm_set_balloon(struct vmm *vmm, const struct balloon_config *config,
+		    struct error *err) must_check;
+int vmm_set_hotplug(struct vmm *vmm, const struct hotplug_config *config,
+		    struct error *err) must_check;
+
+/* Entries of the table of actions. */
+int act_set_entropy(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err) must_check;
+int act_set_balloon(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err) must_check;
+int act_resize_balloon(struct vmm *vmm, struct vmm_action *action,
+		       struct error *err) must_check;
+int act_set_balloon_interval(struct vmm *vmm, struct vmm_action *action,
+			     struct error *err) must_check;
+int act_get_balloon_stats(struct vmm *vmm, struct vmm_action *action,
+			  struct error *err) must_check;
+int act_start_hinting(struct vmm *vmm, struct vmm_action *action,
+		      struct error *err) must_check;
+int act_stop_hinting(struct vmm *vmm, struct vmm_action *action,
+		     struct error *err) must_check;
+int act_get_hinting(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err) must_check;
+int act_set_hotplug(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err) must_check;
+int act_resize_hotplug(struct vmm *vmm, struct vmm_action *action,
+		       struct error *err) must_check;
+int act_get_hotplug(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err) must_check;
 
 /* ------------------------------------------------------- from vmm_save.c */
 

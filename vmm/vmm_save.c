@@ -45,8 +45,17 @@ static void save_config(struct vmm *vmm, struct state_writer *writer)
 	for (size_t i = 0; i < nets_count(vmm->nets); i++)
 		config_state_save_net(writer, (uint16_t)i,
 				      nets_config(vmm->nets, i));
+	for (size_t i = 0; i < pmems_count(vmm->pmems); i++)
+		config_state_save_pmem(writer, (uint16_t)i,
+				       pmems_config(vmm->pmems, i));
 	if (vmm->vsock)
 		config_state_save_vsock(writer, &vmm->vsock_config);
+	if (vmm->entropy)
+		config_state_save_entropy(writer, &vmm->entropy_config);
+	if (vmm->balloon)
+		config_state_save_balloon(writer, &vmm->balloon_config);
+	if (vmm->hotplug)
+		config_state_save_hotplug(writer, &vmm->hotplug_config);
 	if (mmds_config(vmm->mmds))
 		config_state_save_mmds(writer, mmds_config(vmm->mmds));
 }

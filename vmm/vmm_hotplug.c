@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/vmm_private.h"
+
+#include <errno.h>
+
+int vmm_set_hotplug(struct vmm *vmm, const struct hotplug_config *config,
+		    struct error *err)
+{
+	struct mem_device *device;
+	int ret = mem_device_create(&device, config, &vmm->metrics, err);
+
+	if (ret)
+		return ret;
+	if (vmm->hotplug)
+		virtio_device_destroy(mem_device_virtio(vmm->hotplug));
+	vmm->hotplug = device;
+	vmm->hotplug_config = *config;
+	return 0;
+}
+
+int act_set_hotplug(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err)
+{
+	return vmm_set_hotplug(vmm, &action->hotplug, err);
+}
+
+int act_resize_hotplug(struct vmm *vmm, struct vmm_action *action,
+		       struct error *err)
+{
+	(void)vmm;
+	(void)action;
+	return error_set(err, ENOTSUP, "not yet");
+}
+
+int act_get_hotplug(struct vmm *vmm, struct vmm_action *action,
+		    struct error *err)
+{
+	(void)vmm;
+	(void)action;
+	return error_set(err, ENOTSUP, "not yet");
+}
