@@ -21,6 +21,8 @@ class Result:
         self.failed = []
         self.skipped = []
         self.seconds = 0.0
+        self.may_stall = False
+        self.again = False  # passed, but only when it was run again
 
     def fail(self, name, reason):
         self.failed.append((name, reason))
@@ -34,7 +36,8 @@ class Result:
         """The counts that are not zero, in words."""
         counts = ((len(self.passed), "passed"), (len(self.failed), "FAILED"),
                   (len(self.skipped), "skipped"))
-        return ", ".join("%d %s" % c for c in counts if c[0]) or "no tests"
+        words = ["%d %s" % c for c in counts if c[0]]
+        return ", ".join(words + ["again"] * self.again) or "no tests"
 
 
 def _comments(lines, number):
@@ -121,5 +124,8 @@ def table(rows):
                   for what in ("passed", "failed", "skipped")]
         totals = [a + b for a, b in zip(totals, counts)]
         print(form % (tier, where, *counts, "%.1f" % seconds))
+    again = [r.name for row in rows for r in row[2] if r.again]
+    if again:
+        print("\nonly when run again: " + ", ".join(again))
     print("\n%d passed, %d failed, %d skipped" % tuple(totals), flush=True)
     return totals[1]
