@@ -117,7 +117,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 HOT := vmm/gmem.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
 	$(filter-out %_state.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
-COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c jailer/main.c
+COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
@@ -142,8 +142,8 @@ $(B)/vmm/seccomp_builtin.o: vmm/seccomp_builtin.S $(B)/filters.bin $(B)/calls.bi
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember: $(B)/vmm/main.o $(B)/libember.a vmm/no_unwind.ld
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $< $(LIBS)
+$(B)/ember: $(B)/vmm/main.o $(if $(SAN),,$(B)/vmm/no_scanf.o) $(B)/libember.a vmm/no_unwind.ld
+	$(Q)$(CC) $(LINK_MONITOR) -o $@ $(filter %.o,$^) $(LIBS)
 
 # The jailer shares the rules of the command line and the errors, nothing else.
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
@@ -325,7 +325,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c vmm/no_scanf.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
