@@ -25,6 +25,10 @@ void logger_defaults(struct log_config *config);
 int limiter_parse(const struct json_text *text, const json_t *value,
 		  void *field, struct error *err) must_check;
 
+/* The same for a struct token_bucket_config. */
+int bucket_parse(const struct json_text *text, const json_t *value, void *field,
+		 struct error *err) must_check;
+
 /* New references; the strings are copied. */
 json_t *machine_to_json(const struct machine_config *config);
 json_t *boot_source_to_json(const struct boot_source_config *config);
