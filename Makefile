@@ -213,7 +213,7 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard nothing power smp timer torn \
+	evil_net evil_ring exits hello hello64 keyboard many nothing power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \

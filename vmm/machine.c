@@ -264,8 +264,12 @@ static int attach_device(struct machine *machine,
 	uint32_t gsi;
 	int ret = irq_pool_take(&machine->gsis, &gsi, err);
 
-	if (ret)
+	if (ret) {
+		/* Clients know it from a monitor where this one comes last. */
+		error_prefix(err, "Error while registering ACPI with KVM: "
+				  "VMClock: ");
 		return ret;
+	}
 	ret = virtio_mmio_create(&mmio, dev, base, gsi);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot create a transport:");

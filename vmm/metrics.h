@@ -158,7 +158,8 @@ enum metrics_device_kind {
 	METRICS_DEVICE_KINDS,
 };
 
-#define METRICS_DEVICES_MAX 32
+#define METRICS_DEVICES_MAX                                                    \
+	(CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + CONFIG_PMEMS_MAX)
 
 /* One device's own section, `block_<id>`; also summed into `block`. */
 struct metrics_device {
