@@ -81,9 +81,11 @@ UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_i
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native test_vcpu \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
+	test_entropy \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args \
+	fuzz_entropy
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -167,6 +169,8 @@ $(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file: $(B)/tests/fake/memo
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
+$(B)/tests/unit/test_entropy: LDFLAGS += -Wl,--wrap=getrandom
+
 # These have the real kvm.c: two on ioctls that are faked, one on /dev/kvm.
 KVM_TESTS := test_kvm_state test_kvm_native test_vcpu
 $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
@@ -208,8 +212,8 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard nothing power smp timer torn \
+GUESTS := acpi block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
+	evil_net evil_ring exits hello hello64 keyboard many nothing power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \

@@ -145,6 +145,16 @@ static int apply_vsock(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_entropy(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_ENTROPY};
+	int ret = json_read_object(text, value, &entropy_shape, &action.entropy,
+				   err);
+
+	return ret ? ret : run(vmm, &action, err);
+}
+
 static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 		      const json_t *value, struct error *err)
 {
@@ -184,7 +194,7 @@ static const struct {
 	{"mmds-config", false, apply_mmds}, /* names interfaces */
 	{"cpu-config", false, refuse_section},
 	{"balloon", false, refuse_section},
-	{"entropy", false, refuse_section},
+	{"entropy", false, apply_entropy},
 	{"pmem", false, refuse_section},
 	{"memory-hotplug", false, refuse_section},
 };

@@ -14,11 +14,13 @@
 #include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define HUGE_PAGE_SIZE MIB(2)
+#define HUGE_POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
 struct gmem {
 	size_t count;
@@ -33,12 +35,47 @@ struct gmem {
 
 /* ----------------------------------------------------------------- mapping */
 
-static int map_error(int code, enum gmem_pages pages, struct error *err)
+/* A number that the kernel tells; -1 where it cannot be seen, as in a jail. */
+static long read_count(const char *path)
 {
-	error_set_os(err, code, "Cannot create mmap region:");
-	if (pages == GMEM_PAGES_2M && err)
-		error_prefix(err, "The pool of 2 MiB pages is too small? ");
-	return -code;
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[24] = "";
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return -1;
+	return strtol(text, NULL, 10);
+}
+
+/* Pages of the pool that nobody has, or was promised. */
+static long pool_spare(void)
+{
+	long free_pages = read_count(HUGE_POOL "free_hugepages");
+	long promised = read_count(HUGE_POOL "resv_hugepages");
+
+	return free_pages < 0 || promised < 0 ? -1 : free_pages - promised;
+}
+
+static int pool_error(uint64_t size, struct error *err)
+{
+	long spare = pool_spare();
+	char count[24] = "fewer";
+
+	if (spare >= 0)
+		snprintf(count, sizeof(count), "%ld", spare);
+	return error_set(err, ENOMEM,
+			 "Cannot create mmap region: %s (os error %d). The "
+			 "guest needs %" PRIu64 " pages of 2 MiB, and the "
+			 "host's pool (/proc/sys/vm/nr_hugepages) has %s to "
+			 "spare",
+			 os_error_text(ENOMEM), ENOMEM, size / HUGE_PAGE_SIZE,
+			 count);
+}
+
+static int map_error(int code, const struct gmem *mem, struct error *err)
+{
+	if (mem && mem->pages == GMEM_PAGES_2M && code == ENOMEM)
+		return pool_error(gmem_size(mem), err);
+	return error_set_os(err, code, "Cannot create mmap region:");
 }
 
 /* Reserves address space with room to align, gives back what is too much. */
@@ -247,7 +284,7 @@ static int create(struct gmem *mem, const struct gmem_request *request,
 	int ret = plan(mem, request);
 
 	if (ret)
-		return map_error(-ret, mem->pages, err);
+		return map_error(-ret, mem, err);
 	if (mem->backing == GMEM_FILE) {
 		ret = check_file(mem->fd, gmem_size(mem), err);
 		if (ret)
@@ -256,12 +293,12 @@ static int create(struct gmem *mem, const struct gmem_request *request,
 	if (mem->backing == GMEM_MEMFD) {
 		mem->fd = make_memfd(gmem_size(mem), mem->pages);
 		if (mem->fd < 0)
-			return map_error(-mem->fd, mem->pages, err);
+			return map_error(-mem->fd, mem, err);
 	}
 	ret = mem->backing == GMEM_FILE && mem->pages == GMEM_PAGES_2M
 		      ? map_copy(mem)
 		      : map_regions(mem);
-	return ret ? map_error(-ret, mem->pages, err) : 0;
+	return ret ? map_error(-ret, mem, err) : 0;
 }
 
 int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
@@ -272,7 +309,7 @@ int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 	int ret;
 
 	if (!mem)
-		return map_error(ENOMEM, request->pages, err);
+		return map_error(ENOMEM, NULL, err);
 	mem->backing = request->backing;
 	mem->pages = request->pages;
 	mem->fd = take_fd(&fd);

@@ -197,10 +197,13 @@ static int build_serial(struct machine *machine,
 
 	if (ret)
 		return ret;
-	ret = serial_create(&machine->serial, STDOUT_FILENO,
+	ret = serial_create(&machine->serial,
+			    request->serial_fd < 0 ? STDOUT_FILENO
+						   : request->serial_fd,
 			    &request->metrics->uart);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot create COM1:");
+	serial_limit_output(machine->serial, request->serial_limit);
 	serial_set_irq(machine->serial, &machine->serial_irq);
 	ret = serial_attach_input(machine->serial, request->loop, STDIN_FILENO);
 	if (ret)
@@ -261,8 +264,12 @@ static int attach_device(struct machine *machine,
 	uint32_t gsi;
 	int ret = irq_pool_take(&machine->gsis, &gsi, err);
 
-	if (ret)
+	if (ret) {
+		/* Clients know it from a monitor where this one comes last. */
+		error_prefix(err, "Error while registering ACPI with KVM: "
+				  "VMClock: ");
 		return ret;
+	}
 	ret = virtio_mmio_create(&mmio, dev, base, gsi);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot create a transport:");

@@ -49,6 +49,8 @@ struct machine_request {
 	struct metrics *metrics;
 	struct machine_events events;
 	const struct seccomp_filters *filters; /* of its threads; may be NULL */
+	int serial_fd; /* borrowed, COM1's output; -1: standard output */
+	const struct token_bucket_config *serial_limit; /* of its bytes */
 };
 
 /* What a machine is restored from, instead of being booted. */

@@ -22,7 +22,7 @@
 #define PROPERTIES_MAX 4096
 
 /* Room for all sections, METRICS_DEVICES_MAX devices and properties. */
-#define LINE_SIZE KIB(48)
+#define LINE_SIZE KIB(192)
 
 /* ----------------------------------------------------------- taking values */
 

@@ -68,6 +68,12 @@ struct vsock_metrics {
 		killq_resync, tx_flush_fails, tx_write_fails, rx_read_fails;
 };
 
+struct entropy_metrics {
+	struct metric activate_fails, entropy_event_fails, entropy_event_count,
+		entropy_bytes, host_rng_fails, entropy_rate_limiter_throttled,
+		rate_limiter_event_count;
+};
+
 struct mmds_metrics {
 	struct metric rx_accepted, rx_accepted_err, rx_accepted_unusual,
 		rx_bad_eth, rx_invalid_token, rx_no_token, rx_count, tx_bytes,
@@ -152,7 +158,8 @@ enum metrics_device_kind {
 	METRICS_DEVICE_KINDS,
 };
 
-#define METRICS_DEVICES_MAX 32
+#define METRICS_DEVICES_MAX                                                    \
+	(CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + CONFIG_PMEMS_MAX)
 
 /* One device's own section, `block_<id>`; also summed into `block`. */
 struct metrics_device {
@@ -178,6 +185,7 @@ struct metrics {
 	struct metric_store vmm_panic_count;
 	struct interrupt_metrics interrupts;
 	struct vsock_metrics vsock;
+	struct entropy_metrics entropy;
 	struct mmds_metrics mmds;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];

@@ -237,10 +237,13 @@ static const struct field vsock_fields[] = {
 };
 
 static const struct field entropy_fields[] = {
-	Z(activate_fails),	     Z(entropy_event_fails),
-	Z(entropy_event_count),	     Z(entropy_bytes),
-	Z(host_rng_fails),	     Z(entropy_rate_limiter_throttled),
-	Z(rate_limiter_event_count),
+	C(entropy_metrics, activate_fails),
+	C(entropy_metrics, entropy_event_fails),
+	C(entropy_metrics, entropy_event_count),
+	C(entropy_metrics, entropy_bytes),
+	C(entropy_metrics, host_rng_fails),
+	C(entropy_metrics, entropy_rate_limiter_throttled),
+	C(entropy_metrics, rate_limiter_event_count),
 };
 
 static const struct field interrupt_fields[] = {
@@ -301,7 +304,7 @@ const struct section metrics_sections[] = {
 	SECTION("vcpu", vcpu, vcpu_fields),
 	SECTION("vmm", vmm_panic_count, vmm_fields),
 	SECTION("vsock", vsock, vsock_fields),
-	ABSENT_SECTION("entropy", entropy_fields),
+	SECTION("entropy", entropy, entropy_fields),
 	SECTION("interrupts", interrupts, interrupt_fields),
 	ABSENT_SECTION("pmem", pmem_fields),
 	ABSENT_SECTION("memory_hotplug", hotplug_fields),

@@ -210,7 +210,8 @@ static const struct rule loop_only[] = {
 	CALL("shutdown", "at the end libmicrohttpd leaves its clients",
 	     ARG(1, SHUT_RDWR)),
 	FCNTL(F_DUPFD_CLOEXEC, "keeps low numbers for clients of the API"),
-	CALL("getrandom", "keys, identifiers", ARG(2, GRND_NONBLOCK)),
+	CALL("getrandom", "keys, identifiers, random bytes for the guest",
+	     ARG(2, GRND_NONBLOCK)),
 
 	/* pause, resume, the end */
 	CALL("tgkill", "kicks a vCPU out of the guest", ARG(0, SECCOMP_OWN_PID),

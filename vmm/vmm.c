@@ -16,6 +16,7 @@
 #include "vmm/seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -188,12 +189,34 @@ static int act_update_pmem(struct vmm *vmm, struct vmm_action *action,
 	return pmems_update(vmm->pmems, &action->pmem_update, err);
 }
 
+/* O_RDWR: a FIFO opens without a reader, and never raises SIGPIPE. */
+static int open_serial(const char *path, int *ret_fd, struct error *err)
+{
+	*ret_fd =
+		open(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		     0644);
+	if (*ret_fd < 0)
+		return error_set_os(
+			err, errno,
+			"The serial output file %s cannot be opened:", path);
+	return 0;
+}
+
 static int act_set_serial(struct vmm *vmm, struct vmm_action *action,
 			  struct error *err)
 {
-	(void)vmm;
-	(void)action;
-	return error_set(err, ENOTSUP, "not yet");
+	const char *path = action->serial.out_path;
+	int fd = -1;
+	int ret = path ? open_serial(path, &fd, err) : 0;
+
+	if (ret)
+		return ret;
+	close_fd(&vmm->serial_fd);
+	vmm->serial_fd = fd;
+	serial_config_release(&vmm->serial_config);
+	vmm->serial_config = action->serial;
+	action->serial = (struct serial_config){0};
+	return 0;
 }
 
 static int act_set_net(struct vmm *vmm, struct vmm_action *action,
@@ -349,6 +372,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.serial_fd = vmm->serial_fd,
+		.serial_limit = &vmm->serial_config.rate_limiter,
 		.filters = vmm->options.filters,
 	};
 	int ret;
@@ -655,6 +680,7 @@ int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	vmm->options.id = vmm->id;
 	snprintf(vmm->id, sizeof(vmm->id), "%s", options->id);
 	vmm->exit_code = EXIT_CODE_NONE;
+	vmm->serial_fd = -1;
 	vmm->machine_config = machine_config_default;
 	boot_source_init(&vmm->boot);
 	vmm->metrics_timer.fn = on_metrics_timer;
@@ -696,6 +722,7 @@ void vmm_destroy(struct vmm *vmm)
 		virtio_device_destroy(mem_device_virtio(vmm->hotplug));
 	vsock_config_release(&vmm->vsock_config);
 	serial_config_release(&vmm->serial_config);
+	close_fd(&vmm->serial_fd);
 	boot_source_release(&vmm->boot);
 	free(vmm->parent);
 	metrics_release(&vmm->metrics);

@@ -314,6 +314,8 @@ static int restore_machine(struct load *load, struct error *err)
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.serial_fd = vmm->serial_fd,
+		.serial_limit = &vmm->serial_config.rate_limiter,
 		.filters = vmm->options.filters,
 	};
 	const struct machine_snapshot snapshot = {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A state file of anybody's making, loaded into a block, a network and a socket
- * device, the serial port and the keyboard controller, each of which is then
- * used. The input is the file, whose CRC is put right; a section 'RAM ' in it
- * is put over the rings in guest memory. What loads must be fit to be used,
- * saved, and loaded again.
+ * A state file of anybody's making, loaded into a block, a network, a socket
+ * and an entropy device, the serial port and the keyboard controller, each of
+ * which is then used. The input is the file, whose CRC is put right; a section
+ * 'RAM ' in it is put over the rings in guest memory. What loads must be fit to
+ * be used, saved, and loaded again.
  *
  * With EMBER_STATE_SEEDS=<directory> the program writes files as the devices
  * make them: that is the corpus.
@@ -13,6 +13,7 @@
 #include "tests/fake/tap.h"
 #include "tests/fake/turn.h"
 #include "virtio/block.h"
+#include "virtio/entropy.h"
 #include "virtio/net.h"
 #include "virtio/vsock.h"
 #include "vmm/i8042.h"
@@ -26,8 +27,8 @@
 #include <sys/mman.h>
 
 #define RING_SIZE 16
-#define DEVICES 3
-#define RINGS 6
+#define DEVICES 4
+#define RINGS 7
 #define DATA (RING_DATA + 0x10000) /* behind the rings */
 #define SIZE_MAX_INPUT 4096
 #define RAM STATE_TAG('R', 'A', 'M', ' ')
@@ -36,7 +37,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Which of the rings is a device's first queue, in the order of its queues. */
-static const uint16_t first_ring[DEVICES] = {0, 1, 3};
+static const uint16_t first_ring[DEVICES] = {0, 1, 3, 6};
 
 /* A microVM's devices, in one guest memory. */
 struct machine {
@@ -47,6 +48,7 @@ struct machine {
 	struct block_metrics block_metrics;
 	struct net_metrics net_metrics;
 	struct vsock_metrics vsock_metrics;
+	struct metrics metrics;
 	struct uart_metrics uart_metrics;
 	struct i8042_metrics i8042_metrics;
 };
@@ -90,6 +92,17 @@ static struct virtio_device *make_vsock(struct machine *machine)
 	return vsock_virtio(vsock);
 }
 
+static struct virtio_device *make_entropy(struct machine *machine)
+{
+	const struct entropy_config config = {
+		.rate_limiter.values.ops = {4, 0, 1000}};
+	struct entropy *entropy = NULL;
+
+	if (entropy_create(&entropy, &config, &machine->metrics, NULL))
+		abort();
+	return entropy_virtio(entropy);
+}
+
 static void no_reset(void *arg)
 {
 	(void)arg;
@@ -121,11 +134,12 @@ static void create(struct machine *machine)
 	for (uint16_t q = 0; q < RINGS; q++) {
 		ring_share(&machine->rings[q], &machine->rings[0], q,
 			   RING_SIZE);
-		fill_ring(&machine->rings[q], q == 1 || q == 3 || q == 5);
+		fill_ring(&machine->rings[q], q == 1 || q == 3 || q >= 5);
 	}
 	devices[0] = make_block(machine);
 	devices[1] = make_net(machine);
 	devices[2] = make_vsock(machine);
+	devices[3] = make_entropy(machine);
 	for (size_t i = 0; i < DEVICES; i++)
 		slot_create(&machine->slots[i], devices[i], loop,
 			    machine->rings[0].mem);

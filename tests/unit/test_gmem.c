@@ -313,6 +313,29 @@ static void test_file_is_copied_into_huge_pages(void **state)
 	close(fd);
 }
 
+static void test_pool_that_is_too_small_is_named(void **state)
+{
+	static const enum gmem_backing backings[] = {GMEM_ANONYMOUS, GMEM_MEMFD,
+						     GMEM_UFFD};
+	const struct gmem_range range = {0, GIB(1024)};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		const struct gmem_request request = {&range, 1, backings[i],
+						     GMEM_PAGES_2M, -1};
+		struct gmem *mem = NULL;
+		struct error err = {0};
+
+		assert_int_equal(gmem_create(&mem, &request, &err), -ENOMEM);
+		assert_null(mem);
+		assert_non_null(strstr(
+			err.text,
+			"Cannot create mmap region: Out of memory (os error "
+			"12). The guest needs 524288 pages of 2 MiB, and the "
+			"host's pool (/proc/sys/vm/nr_hugepages) has "));
+	}
+}
+
 static void test_copied_parts_of_a_file_are_apart_from_it(void **state)
 {
 	int fd = make_file(MIB(6));
@@ -402,6 +425,7 @@ int main(void)
 		cmocka_unit_test(test_file_too_short_is_refused),
 		cmocka_unit_test(test_file_is_locked_while_it_is_mapped),
 		cmocka_unit_test(test_file_is_copied_into_huge_pages),
+		cmocka_unit_test(test_pool_that_is_too_small_is_named),
 		cmocka_unit_test(test_copied_parts_of_a_file_are_apart_from_it),
 		cmocka_unit_test(test_populate_makes_pages_present),
 		cmocka_unit_test(test_dirty_marks_move_and_come_back),
