@@ -56,7 +56,7 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
-	virtio/vsock_state.c virtio/entropy.c virtio/balloon.c virtio/mem.c
+	virtio/vsock_state.c virtio/pmem_file.c virtio/pmem.c virtio/entropy.c virtio/balloon.c virtio/mem.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c api/pmem.c api/entropy.c \
 	api/serial.c api/balloon.c api/hotplug.c \
@@ -213,7 +213,7 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard many nothing power smp timer torn \
+	evil_net evil_ring exits hello hello64 keyboard many nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \

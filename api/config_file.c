@@ -108,6 +108,21 @@ static int apply_net(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_pmem(struct vmm *vmm, const struct json_text *text,
+		      const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_PMEM};
+	int ret = json_read_object(text, value, &pmem_put_shape, &action.pmem,
+				   err);
+
+	if (!ret)
+		ret = api_valid_id(action.pmem.id, err);
+	if (!ret)
+		ret = run(vmm, &action, err);
+	pmem_config_release(&action.pmem);
+	return ret;
+}
+
 static int apply_list(struct vmm *vmm, const struct json_text *text,
 		      const json_t *value, section_fn apply, struct error *err)
 {
@@ -130,6 +145,12 @@ static int apply_nets(struct vmm *vmm, const struct json_text *text,
 		      const json_t *value, struct error *err)
 {
 	return apply_list(vmm, text, value, apply_net, err);
+}
+
+static int apply_pmems(struct vmm *vmm, const struct json_text *text,
+		       const json_t *value, struct error *err)
+{
+	return apply_list(vmm, text, value, apply_pmem, err);
 }
 
 static int apply_vsock(struct vmm *vmm, const struct json_text *text,
@@ -195,7 +216,7 @@ static const struct {
 	{"cpu-config", false, refuse_section},
 	{"balloon", false, refuse_section},
 	{"entropy", false, apply_entropy},
-	{"pmem", false, refuse_section},
+	{"pmem", false, apply_pmems},
 	{"memory-hotplug", false, refuse_section},
 };
 

@@ -12,6 +12,7 @@ extern const struct json_shape machine_put_shape; /* struct machine_update */
 extern const struct json_shape boot_source_shape; /* boot_source_config */
 extern const struct json_shape drive_put_shape;	  /* drive_config */
 extern const struct json_shape net_put_shape;	  /* net_config */
+extern const struct json_shape pmem_put_shape;	  /* pmem_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
 extern const struct json_shape entropy_shape;	  /* entropy_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */

@@ -321,6 +321,21 @@ bool config_state_has_drive(const struct state_file *file, const char *id)
 	return same;
 }
 
+bool config_state_has_pmem(const struct state_file *file, const char *id)
+{
+	bool found = true, same = false;
+
+	for (uint16_t i = 0; found && !same; i++) {
+		struct pmem_config config = {0};
+
+		if (config_state_load_pmem(file, i, &config, &found, NULL))
+			found = false;
+		same = found && strcmp(config.id, id) == 0;
+		pmem_config_release(&config);
+	}
+	return same;
+}
+
 bool config_state_has_net(const struct state_file *file, const char *id)
 {
 	bool found = true, same = false;

@@ -148,6 +148,7 @@ void snapshot_load_config_release(struct snapshot_load_config *config)
 	free(config->mem_file_path);
 	snapshot_overrides_release(&config->nets);
 	snapshot_overrides_release(&config->drives);
+	snapshot_overrides_release(&config->pmems);
 	free(config->vsock_uds_path);
 	free(config->working_set_path);
 	free(config->record_path);

@@ -246,6 +246,7 @@ struct snapshot_load_config {
 	enum snapshot_pages huge_pages;
 	struct snapshot_overrides nets;	  /* names of taps */
 	struct snapshot_overrides drives; /* paths */
+	struct snapshot_overrides pmems;  /* paths */
 	char *vsock_uds_path;		  /* NULL: as the snapshot says */
 	char *working_set_path;		  /* NULL: none */
 	bool has_prefetch;		  /* it was said */

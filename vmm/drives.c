@@ -62,7 +62,7 @@ static size_t find(const struct drives *drives, const char *id)
 	return i;
 }
 
-static bool has_root(const struct drives *drives)
+bool drives_have_root(const struct drives *drives)
 {
 	return drives->count && drives->list[0]->config.is_root_device;
 }
@@ -70,7 +70,7 @@ static bool has_root(const struct drives *drives)
 static int check(const struct drives *drives, const struct drive_config *config,
 		 size_t slot, struct error *err)
 {
-	if (config->is_root_device && has_root(drives) && slot != 0)
+	if (config->is_root_device && drives_have_root(drives) && slot != 0)
 		return error_set(err, EEXIST,
 				 "A root block device already exists!");
 	if (slot == CONFIG_DRIVES_MAX)
@@ -214,7 +214,7 @@ int drives_append_root(const struct drives *drives, struct cmdline *cmdline,
 	const struct drive_config *root;
 	int ret;
 
-	if (!has_root(drives))
+	if (!drives_have_root(drives))
 		return 0;
 	root = &drives->list[0]->config;
 	if (root->partuuid)

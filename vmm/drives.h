@@ -31,6 +31,7 @@ int drives_update(struct drives *drives, struct drive_update *update,
 size_t drives_count(const struct drives *drives);
 const struct drive_config *drives_config(const struct drives *drives, size_t i);
 struct virtio_device *drives_device(const struct drives *drives, size_t i);
+bool drives_have_root(const struct drives *drives);
 
 /* Adds `root=... ro|rw` when there is a root drive. */
 int drives_append_root(const struct drives *drives, struct cmdline *cmdline,

@@ -78,8 +78,8 @@ static int map_error(int code, const struct gmem *mem, struct error *err)
 	return error_set_os(err, code, "Cannot create mmap region:");
 }
 
-/* Reserves address space with room to align, gives back what is too much. */
-static uint8_t *reserve_aligned(uint64_t len)
+/* With room to align, of which what is too much is given back. */
+uint8_t *gmem_reserve(uint64_t len)
 {
 	uint64_t padded;
 	uint8_t *start, *aligned;
@@ -135,7 +135,7 @@ static int map_region(const struct gmem *mem, struct gmem_region *region)
 		return -errno;
 	if ((uintptr_t)hva % HUGE_PAGE_SIZE) {
 		munmap(hva, region->len);
-		at = reserve_aligned(region->len);
+		at = gmem_reserve(region->len);
 		if (!at)
 			return -ENOMEM;
 		hva = map_at(mem, region, at, MAP_FIXED);

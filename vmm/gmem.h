@@ -69,6 +69,10 @@ struct gmem_request {
 
 struct gmem;
 
+/* Address space that begins at a multiple of 2 MiB, for other mappings to come
+ * into (PROT_NONE until then). NULL: there is none. Given back by munmap. */
+uint8_t *gmem_reserve(uint64_t len) must_check;
+
 /*
  * Maps what @request asks for. On -errno @err holds a sentence and *@ret_mem is
  * untouched.

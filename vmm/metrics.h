@@ -59,6 +59,11 @@ struct net_metrics {
 	struct metric_agg tap_write_agg;
 };
 
+struct pmem_metrics {
+	struct metric activate_fails, cfg_fails, event_fails, queue_event_count,
+		rate_limiter_throttled_events, rate_limiter_event_count;
+};
+
 struct vsock_metrics {
 	struct metric activate_fails, cfg_fails, rx_queue_event_fails,
 		tx_queue_event_fails, ev_queue_event_fails, muxer_event_fails,
@@ -155,6 +160,7 @@ struct interrupt_metrics {
 enum metrics_device_kind {
 	METRICS_BLOCK,
 	METRICS_NET,
+	METRICS_PMEM,
 	METRICS_DEVICE_KINDS,
 };
 
@@ -165,7 +171,7 @@ enum metrics_device_kind {
 struct metrics_device {
 	char key[80];
 	enum metrics_device_kind kind;
-	void *counters; /* struct block_metrics or net_metrics */
+	void *counters; /* struct block_metrics, net_metrics ... */
 };
 
 struct metrics {

@@ -252,12 +252,12 @@ static const struct field interrupt_fields[] = {
 };
 
 static const struct field pmem_fields[] = {
-	Z(activate_fails),
-	Z(cfg_fails),
-	Z(event_fails),
-	Z(queue_event_count),
-	Z(rate_limiter_throttled_events),
-	Z(rate_limiter_event_count),
+	C(pmem_metrics, activate_fails),
+	C(pmem_metrics, cfg_fails),
+	C(pmem_metrics, event_fails),
+	C(pmem_metrics, queue_event_count),
+	C(pmem_metrics, rate_limiter_throttled_events),
+	C(pmem_metrics, rate_limiter_event_count),
 };
 
 static const struct field hotplug_fields[] = {
@@ -285,6 +285,7 @@ const struct section metrics_phase_section =
 const struct section metrics_device_sections[] = {
 	[METRICS_BLOCK] = {"block", 0, block_fields, ARRAY_SIZE(block_fields)},
 	[METRICS_NET] = {"net", 0, net_fields, ARRAY_SIZE(net_fields)},
+	[METRICS_PMEM] = {"pmem", 0, pmem_fields, ARRAY_SIZE(pmem_fields)},
 };
 
 const struct section metrics_sections[] = {
@@ -306,7 +307,6 @@ const struct section metrics_sections[] = {
 	SECTION("vsock", vsock, vsock_fields),
 	SECTION("entropy", entropy, entropy_fields),
 	SECTION("interrupts", interrupts, interrupt_fields),
-	ABSENT_SECTION("pmem", pmem_fields),
 	ABSENT_SECTION("memory_hotplug", hotplug_fields),
 };
 

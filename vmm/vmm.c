@@ -166,6 +166,10 @@ static int act_set_drive(struct vmm *vmm, struct vmm_action *action,
 {
 	int ret = check_not_started(vmm, err);
 
+	if (!ret && action->drive.is_root_device && pmems_have_root(vmm->pmems))
+		ret = error_set(err, EEXIST,
+				"Attempt to add block as a root device while "
+				"the root device defined as a pmem device");
 	return ret ? ret : drives_set(vmm->drives, &action->drive, err);
 }
 
@@ -180,7 +184,9 @@ static int act_set_pmem(struct vmm *vmm, struct vmm_action *action,
 {
 	int ret = check_not_started(vmm, err);
 
-	return ret ? ret : pmems_set(vmm->pmems, &action->pmem, err);
+	return ret ? ret
+		   : pmems_set(vmm->pmems, &action->pmem,
+			       drives_have_root(vmm->drives), err);
 }
 
 static int act_update_pmem(struct vmm *vmm, struct vmm_action *action,
@@ -359,6 +365,7 @@ size_t vmm_list_devices(const struct vmm *vmm,
 static int build_machine(struct vmm *vmm, struct error *err)
 {
 	struct virtio_device *devices[VMM_DEVICES_MAX];
+	struct machine_window windows[CONFIG_PMEMS_MAX];
 	struct cmdline cmdline;
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
@@ -369,6 +376,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.cmdline = &cmdline,
 		.devices = devices,
 		.device_count = vmm_list_devices(vmm, devices),
+		.windows = windows,
+		.window_count = pmems_count(vmm->pmems),
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
@@ -383,6 +392,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 				 "The current CPU model is not permitted to "
 				 "apply the CPU template.");
 	ret = make_cmdline(vmm, &cmdline, err);
+	if (!ret)
+		ret = pmems_open(vmm->pmems, windows, err);
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
 	if (!ret && !vmm->machine)
@@ -408,6 +419,7 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 	ret = build_machine(vmm, err);
 	if (ret) {
 		machine_destroy(take_ptr(vmm->machine));
+		pmems_close(vmm->pmems);
 		mmds_stop(vmm->mmds);
 		return ret;
 	}
