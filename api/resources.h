@@ -15,6 +15,7 @@ extern const struct json_shape net_put_shape;	  /* net_config */
 extern const struct json_shape pmem_put_shape;	  /* pmem_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
 extern const struct json_shape entropy_shape;	  /* entropy_config */
+extern const struct json_shape balloon_shape;	  /* balloon_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */

@@ -79,6 +79,14 @@ struct entropy_metrics {
 		rate_limiter_event_count;
 };
 
+struct balloon_metrics {
+	struct metric activate_fails, inflate_count, stats_updates_count,
+		stats_update_fails, deflate_count, event_fails,
+		free_page_report_count, free_page_report_freed,
+		free_page_report_fails, free_page_hint_count,
+		free_page_hint_freed, free_page_hint_fails;
+};
+
 struct mmds_metrics {
 	struct metric rx_accepted, rx_accepted_err, rx_accepted_unusual,
 		rx_bad_eth, rx_invalid_token, rx_no_token, rx_count, tx_bytes,
@@ -192,6 +200,7 @@ struct metrics {
 	struct interrupt_metrics interrupts;
 	struct vsock_metrics vsock;
 	struct entropy_metrics entropy;
+	struct balloon_metrics balloon;
 	struct mmds_metrics mmds;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];

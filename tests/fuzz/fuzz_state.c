@@ -175,7 +175,7 @@ static void use_device(struct slot *slot)
 	loop_enable_devices(loop, true);
 	slot_resume(slot);
 	turn_once(loop);
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < dev->queue_count; q++) {
 		pthread_mutex_lock(&dev->lock);
 		virtio_device_queue_event(dev, q);
 		pthread_mutex_unlock(&dev->lock);
