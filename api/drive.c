@@ -66,6 +66,11 @@ static const struct json_field put_fields[] = {
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(socket),
 	 .present = NO_PRESENT},
+	{.name = "discard",
+	 .kind = FIELD_BOOL,
+	 .flags = FIELD_NULLABLE,
+	 .offset = AT(discard),
+	 .present = AT(has_discard)},
 };
 
 const struct json_shape drive_put_shape = {put_fields, ARRAY_SIZE(put_fields),
@@ -127,9 +132,10 @@ int api_patch_drive(struct api_call *call)
 	return ret;
 }
 
+/* What is not in the interface that clients know is shown where it was used. */
 json_t *drive_to_json(const struct drive_config *config)
 {
-	return json_pack(
+	json_t *drive = json_pack(
 		"{s:s, s:s?, s:b, s:s, s:b, s:s?, s:o, s:s, s:s?}", "drive_id",
 		config->drive_id, "partuuid", config->partuuid,
 		"is_root_device", config->is_root_device, "cache_type",
@@ -138,4 +144,8 @@ json_t *drive_to_json(const struct drive_config *config)
 		"rate_limiter", limiter_to_json(&config->rate_limiter.values),
 		"io_engine", engine_choices[config->io_engine].name, "socket",
 		config->socket);
+
+	if (drive && config->has_discard && !config->discard)
+		json_object_set_new(drive, "discard", json_false());
+	return drive;
 }

@@ -35,6 +35,8 @@ static const struct state_field drive_fields[] = {
 	STATE_FIELD(struct drive_config, is_read_only),
 	STATE_FIELD(struct drive_config, cache_type),
 	STATE_FIELD(struct drive_config, io_engine),
+	STATE_FIELD(struct drive_config, has_discard),
+	STATE_FIELD(struct drive_config, discard),
 };
 
 static const struct state_field net_fields[] = {

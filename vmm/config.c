@@ -72,6 +72,12 @@ void boot_source_config_release(struct boot_source_config *config)
 	free(config->boot_args);
 }
 
+bool drive_config_discards(const struct drive_config *config)
+{
+	return !config->is_read_only &&
+	       (!config->has_discard || config->discard);
+}
+
 void drive_config_release(struct drive_config *config)
 {
 	free(config->drive_id);

@@ -93,6 +93,7 @@ struct drive_config {
 	bool is_read_only;
 	enum cache_type cache_type;
 	enum io_engine io_engine;
+	bool has_discard, discard; /* not said: true */
 	struct rate_limiter_update rate_limiter;
 };
 
@@ -284,6 +285,9 @@ extern const struct machine_config machine_config_default;
 int machine_config_update(struct machine_config *config,
 			  const struct machine_update *update,
 			  struct error *err) must_check;
+
+/* May the guest give back what it does not need? */
+bool drive_config_discards(const struct drive_config *config);
 
 /* Does it limit anything? One that does not is as good as none. */
 bool token_bucket_config_limits(const struct token_bucket_config *config);

@@ -2,6 +2,7 @@
 #include "vmm/drives.h"
 
 #include "virtio/block.h"
+#include "virtio/block_ring.h"
 
 #include <errno.h>
 #include <string.h>
@@ -14,6 +15,7 @@ struct drive {
 
 struct drives {
 	struct metrics *metrics;
+	struct block_ring *ring; /* NULL: no drive was Async so far */
 	size_t count;
 	struct drive *list[CONFIG_DRIVES_MAX]; /* the root drive first */
 };
@@ -48,6 +50,7 @@ void drives_destroy(struct drives *drives)
 				      &drives->list[i]->metrics);
 		drive_destroy(drives->list[i]);
 	}
+	block_ring_destroy(drives->ring);
 	free(drives);
 }
 
@@ -80,8 +83,25 @@ static int check(const struct drives *drives, const struct drive_config *config,
 	return 0;
 }
 
-static int drive_create(struct drive **ret_drive, struct drive_config *config,
-			struct error *err)
+/* The first drive that is Async brings the ring. Here, not at the start, a host
+ * without io_uring is told from one with it, and this is nobody's hurry. */
+static int use_ring(struct drives *drives, const struct drive *drive,
+		    struct error *err)
+{
+	int ret;
+
+	if (!drives->ring) {
+		ret = block_ring_create(&drives->ring, err);
+		if (ret)
+			return error_prefix(err, "Unable to create the virtio "
+						 "block device: ");
+	}
+	return block_use_ring(drive->block, drives->ring, err);
+}
+
+/* Takes @config only if all went well. */
+static int drive_create(struct drives *drives, struct drive **ret_drive,
+			struct drive_config *config, struct error *err)
 {
 	struct drive *drive = calloc(1, sizeof(*drive));
 	int ret;
@@ -89,8 +109,10 @@ static int drive_create(struct drive **ret_drive, struct drive_config *config,
 	if (!drive)
 		return error_set_os(err, ENOMEM, "Cannot create the drive:");
 	ret = block_create(&drive->block, config, &drive->metrics, err);
+	if (!ret && config->io_engine == IO_ENGINE_ASYNC)
+		ret = use_ring(drives, drive, err);
 	if (ret) {
-		free(drive);
+		drive_destroy(drive);
 		return ret;
 	}
 	drive->config = *config;
@@ -127,7 +149,7 @@ int drives_set(struct drives *drives, struct drive_config *config,
 
 	if (ret)
 		return ret;
-	ret = drive_create(&drive, config, err);
+	ret = drive_create(drives, &drive, config, err);
 	if (!drive)
 		return ret;
 	if (slot < drives->count)

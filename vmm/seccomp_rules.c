@@ -14,7 +14,9 @@
  *   mount, chroot, pivot_root, setns, unshare, mknod, link, symlink, mkdir
  *   set*id, capset, setrlimit, keyctl, personality, prctl but for the name
  *   socket other than Unix streams, bind, listen  the sockets are there
- *   io_uring_*, bpf, perf_event_open, userfaultfd, memfd_create, modules
+ *   io_uring_setup: the ring of disks is there, and does I/O on them only
+ *       (virtio/block_ring.c); what is registered later are their files
+ *   bpf, perf_event_open, userfaultfd, memfd_create, modules
  *   open_by_handle_at, openat2, O_PATH, O_TMPFILE, getdents
  *   ioctl: whatever creates (KVM_CREATE_*, new memory slots) or types
  *       (TIOCSTI, TIOCLINUX)
@@ -26,6 +28,7 @@
 #include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/if_tun.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
@@ -187,6 +190,12 @@ static const struct rule loop_only[] = {
 	CALL("preadv", "the guest reads its disk"),
 	CALL("pwritev", "the guest writes its disk, memory files"),
 	CALL("fdatasync", "the guest flushes its disk"),
+	CALL("io_uring_enter", "the same for disks that are Async", ARG(2, 0),
+	     ARG(3, 0), ARG(4, 0)),
+	CALL("io_uring_enter", "waits for what is in flight to pause",
+	     ARG(1, 0), ARG(3, IORING_ENTER_GETEVENTS), ARG(4, 0)),
+	CALL("io_uring_register", "another file behind such a disk",
+	     ARG(1, IORING_REGISTER_FILES_UPDATE)),
 	OPEN(O_RDWR | O_CLOEXEC | O_NONBLOCK,
 	     "another file behind a disk, memory files"),
 	OPEN(O_RDONLY | O_CLOEXEC | O_NONBLOCK,
@@ -260,9 +269,10 @@ static const struct rule loop_only[] = {
 	CALL("copy_file_range", "pages that are the parent's"),
 	CALL("ftruncate", "a file's length"),
 	CALL("fallocate", "room on the disk", ARG(1, FALLOC_FL_KEEP_SIZE)),
-	RARE("fallocate", "pages that are zeros now",
-	     "only where dirty pages are gone again",
+	CALL("fallocate", "pages that are zeros now, what a guest discards",
 	     ARG(1, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)),
+	CALL("fallocate", "the guest writes zeros to its disk",
+	     ARG(1, FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE)),
 	CALL("fstatfs", "room on the disk"),
 	CALL("fsync", "files, directories"),
 	OPEN(O_RDONLY | O_DIRECTORY | O_CLOEXEC, "directories, to sync them"),
@@ -304,6 +314,8 @@ static const struct rule vcpu_only[] = {
 	IOCTL(KVM_IRQ_LINE, "interrupts of devices"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, "stays paused"),
 	IOCTL(TUNSETOFFLOAD, "the driver starts a network interface"),
+	CALL("io_uring_enter", "the driver resets a disk that is Async",
+	     ARG(1, 0), ARG(3, IORING_ENTER_GETEVENTS), ARG(4, 0)),
 	RARE("brk", "malloc of a log for vhost", "it mostly has room left"),
 	RARE("mmap", "the same", LARGE, ARG(2, PROT_READ | PROT_WRITE),
 	     ARG(3, MAP_PRIVATE | MAP_ANONYMOUS)),

@@ -78,7 +78,8 @@ def a_vcpu_thread(t):
     for name, number, arguments in (
             ("openat", 257, (0xffffff9c, 0, 0)), ("read", 0, ()),
             ("close", 3, ()), ("socket", 41, (1, 1, 0)), ("unlink", 87, ()),
-            ("getdents", 78, ()), ("sendmsg", 46, ())):
+            ("getdents", 78, ()), ("sendmsg", 46, ()),
+            ("io_uring_enter", 426, (0, 1, 0, 0))):
         check_violation(t, waiting_monitor(t), "ember_vcpu 0", name, number,
                         arguments)
 

@@ -24,7 +24,7 @@ FORBIDDEN = {
     "symlink": 88, "mkdir": 83, "setuid": 105, "setresuid": 117,
     "capset": 126, "chdir": 80, "mprotect": 10, "pkey_mprotect": 329,
     "bind": 49, "listen": 50, "socketpair": 53, "io_uring_setup": 425,
-    "io_uring_enter": 426, "bpf": 321, "perf_event_open": 298,
+    "io_uring_register": 427, "bpf": 321, "perf_event_open": 298,
     "userfaultfd": 323, "memfd_create": 319, "open": 2, "openat2": 437,
     "open_by_handle_at": 304, "name_to_handle_at": 303, "getdents64": 217,
     "keyctl": 250, "add_key": 248, "init_module": 175, "finit_module": 313,
@@ -70,6 +70,10 @@ FORMS = (
     ("fchmod", 91, (1, 0o4755)),
     ("madvise", 28, (0, 4096, 9)),                  # MADV_REMOVE
     ("madvise", 28, (0, 4096, 100)),                # MADV_HWPOISON
+    ("io_uring_enter", 426, (0, 1, 1, 1)),          # submit and wait
+    ("io_uring_enter", 426, (0, 0, 0, 2)),          # wake a thread
+    ("io_uring_enter", 426, (0, 0, 1, 9, 1)),       # more arguments
+    ("io_uring_register", 427, (0, 2, 0, 0)),       # other files
     ("tgkill", 234, (1, 1, 9)),                     # somebody else
 )
 
