@@ -142,11 +142,22 @@ int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
 	return ret;
 }
 
-int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
-		   struct error *err)
+static int set_slot(const struct kvm *kvm,
+		    const struct kvm_userspace_memory_region *slot,
+		    struct error *err)
 {
 	/* A slot registered now would wait for an SRCU grace period. */
 	assert(!kvm->has_irqchip);
+	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, slot))
+		return error_set_os(
+			err, errno,
+			"KVM_SET_USER_MEMORY_REGION of slot %u:", slot->slot);
+	return 0;
+}
+
+int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
+		   struct error *err)
+{
 	for (size_t i = 0; i < gmem_region_count(mem); i++) {
 		const struct gmem_region *region = gmem_region(mem, i);
 		struct kvm_userspace_memory_region slot = {
@@ -156,14 +167,50 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 			.memory_size = region->len,
 			.userspace_addr = (uintptr_t)region->hva,
 		};
+		int ret = set_slot(kvm, &slot, err);
 
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
-			return error_set_os(err, errno,
-					    "KVM_SET_USER_MEMORY_REGION of "
-					    "slot %zu:",
-					    i);
+		if (ret)
+			return ret;
 	}
 	kvm->logs_dirty = log_dirty;
+	return 0;
+}
+
+int kvm_set_window(struct kvm *kvm, uint32_t slot,
+		   const struct kvm_window *window, struct error *err)
+{
+	const struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = window->read_only ? KVM_MEM_READONLY : 0,
+		.guest_phys_addr = window->gpa,
+		.memory_size = window->len,
+		.userspace_addr = (uintptr_t)window->hva,
+	};
+
+	return set_slot(kvm, &region, err);
+}
+
+/* Leaf 0x80000008: bits 7-0 of EAX are the width of addresses, bits 23-16, when
+ * not zero, how much of it can be mapped for a guest. */
+int kvm_address_end(struct kvm *kvm, uint64_t *ret_end, struct error *err)
+{
+	const struct kvm_cpuid2 *cpuid;
+	uint32_t bits = 36, guest_bits;
+	int ret = kvm_supported_cpuid(kvm, &cpuid, err);
+
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if (entry->function != 0x80000008)
+			continue;
+		bits = entry->eax & 0xff;
+		guest_bits = entry->eax >> 16 & 0xff;
+		if (guest_bits && guest_bits < bits)
+			bits = guest_bits;
+	}
+	*ret_end = BIT(MIN(bits, 63));
 	return 0;
 }
 

@@ -21,6 +21,7 @@ int machine_create(struct machine **ret_machine, struct error *err)
 	machine->serial_irq.fd = machine->i8042_irq.fd = -1;
 	machine->uffd = machine->uffd_socket = -1;
 	machine->gsis.next = IRQ_GSI_FIRST_DEVICE;
+	machine->device_memory_next = MEMMAP_DEVICE_MEMORY;
 	ret = kvm_open(&machine->kvm, err);
 	if (ret) {
 		machine_destroy(machine);
@@ -125,6 +126,61 @@ int machine_map_memory(struct machine *machine,
 	}
 	return kvm_set_memory(&machine->kvm, machine->mem,
 			      config->track_dirty_pages, err);
+}
+
+int machine_take_addresses(struct machine *machine, const char *what,
+			   uint64_t len, uint64_t align, uint64_t *ret_gpa,
+			   struct error *err)
+{
+	uint64_t gpa = ALIGN_UP(machine->device_memory_next, align);
+	int ret = machine->address_end
+			  ? 0
+			  : kvm_address_end(&machine->kvm,
+					    &machine->address_end, err);
+
+	if (ret)
+		return ret;
+	if (gpa >= machine->address_end || len > machine->address_end - gpa)
+		return error_set(err, ENOSPC,
+				 "%s: %lu MiB at guest address %#lx do not fit "
+				 "below %#lx, where its addresses end",
+				 what, (unsigned long)(len >> 20),
+				 (unsigned long)gpa,
+				 (unsigned long)machine->address_end);
+	machine->device_memory_next = gpa + len;
+	*ret_gpa = gpa;
+	return 0;
+}
+
+static int place_window(struct machine *machine, uint32_t slot,
+			const struct machine_window *window, struct error *err)
+{
+	struct kvm_window mapped = {
+		.len = window->len,
+		.hva = window->hva,
+		.read_only = window->read_only,
+	};
+	int ret =
+		machine_take_addresses(machine, window->name, window->len,
+				       MACHINE_WINDOW_ALIGN, &mapped.gpa, err);
+
+	if (!ret)
+		ret = kvm_set_window(&machine->kvm, slot, &mapped, err);
+	if (!ret)
+		window->placed(window->arg, mapped.gpa);
+	return ret;
+}
+
+int machine_place_windows(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < request->window_count && !ret; i++)
+		ret = place_window(machine, KVM_SLOT_PMEM + (uint32_t)i,
+				   &request->windows[i], err);
+	return ret;
 }
 
 static int build_memory(struct machine *machine,
@@ -377,6 +433,9 @@ int machine_build(struct machine *machine,
 
 	machine_init(machine, request);
 	/* Memory slots before anything that lives on a KVM bus: law 1. */
+	ret = machine_place_windows(machine, request, err);
+	if (ret)
+		return ret;
 	ret = build_memory(machine, request, err);
 	if (ret)
 		return ret;

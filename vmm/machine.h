@@ -33,6 +33,24 @@ struct machine_events {
 	void *arg;
 };
 
+/*
+ * Memory of the host's that the guest finds besides its RAM, at an address that
+ * the machine chooses: not in its memory map, not in snapshots, not in the log
+ * of dirty pages, and no place for buffers of devices.
+ */
+struct machine_window {
+	const char *name; /* for messages */
+	const void *hva;  /* borrowed: outlives the machine */
+	uint64_t len;
+	bool read_only;
+	/* Told before the machine's devices are attached. */
+	void (*placed)(void *arg, uint64_t gpa);
+	void *arg;
+};
+
+#define MACHINE_WINDOW_ALIGN MIB(2) /* of addresses on both sides, and of len  \
+				     */
+
 struct machine_request {
 	const struct machine_config *config;
 	enum gmem_backing backing;
@@ -45,6 +63,9 @@ struct machine_request {
 	 * find them. */
 	struct virtio_device *const *devices;
 	size_t device_count;
+	/* Persistent memory, in the order of the guest's addresses. */
+	const struct machine_window *windows;
+	size_t window_count;
 	struct loop *loop;
 	struct metrics *metrics;
 	struct machine_events events;

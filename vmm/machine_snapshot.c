@@ -343,7 +343,10 @@ int machine_restore(struct machine *machine,
 
 	machine_init(machine, request);
 	machine->rekick = true;
-	ret = map_memory(machine, request, snapshot, err);
+	machine->address_end = UINT64_MAX; /* what there is was there before */
+	ret = machine_place_windows(machine, request, err);
+	if (!ret)
+		ret = map_memory(machine, request, snapshot, err);
 	PHASE_END(snapshot->phases, load_memory);
 	if (!ret && (snapshot->working_set_path || snapshot->record_path))
 		ret = watched(machine, request, snapshot, prepare_memory,
