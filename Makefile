@@ -74,7 +74,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_gmem_blocks test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
+	test_gmem test_gmem_blocks test_mem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
@@ -115,7 +115,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
 HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+	$(filter-out %_state.c virtio/mem.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
@@ -209,7 +209,7 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard nothing power smp timer torn \
+	evil_net evil_ring exits hello hello64 keyboard mem nothing power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \

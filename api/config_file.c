@@ -158,6 +158,18 @@ static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_hotplug(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_HOTPLUG};
+	int ret;
+
+	hotplug_defaults(&action.hotplug);
+	ret = json_read_object(text, value, &hotplug_shape, &action.hotplug,
+			       err);
+	return ret ? ret : run(vmm, &action, err);
+}
+
 /* An empty list asks for nothing, and is what GET /vm/config prints. */
 static int refuse_section(struct vmm *vmm, const struct json_text *text,
 			  const json_t *value, struct error *err)
@@ -186,7 +198,7 @@ static const struct {
 	{"balloon", false, refuse_section},
 	{"entropy", false, refuse_section},
 	{"pmem", false, refuse_section},
-	{"memory-hotplug", false, refuse_section},
+	{"memory-hotplug", false, apply_hotplug},
 };
 
 static int apply_sections(struct vmm *vmm, const struct json_text *text,

@@ -13,11 +13,13 @@ extern const struct json_shape boot_source_shape; /* boot_source_config */
 extern const struct json_shape drive_put_shape;	  /* drive_config */
 extern const struct json_shape net_put_shape;	  /* net_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
+extern const struct json_shape hotplug_shape;	  /* hotplug_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */
 
 void machine_put_defaults(struct machine_update *update);
+void hotplug_defaults(struct hotplug_config *config);
 void logger_defaults(struct log_config *config);
 
 /* For tables of fields: a struct rate_limiter_update. */

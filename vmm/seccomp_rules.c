@@ -180,6 +180,8 @@ static const struct rule loop_only[] = {
 	CALL("epoll_wait", "waits for something to do"),
 	CALL("read", "eventfds, the console, sockets"),
 	IOCTL(KVM_IRQ_LINE, "interrupts of devices"),
+	IOCTL(KVM_SET_USER_MEMORY_REGION,
+	      "memory is plugged into the guest, or unplugged"),
 	CALL("epoll_ctl", "what to wait for"),
 	CALL("timerfd_settime", "timers", ARG(1, TFD_TIMER_ABSTIME)),
 
@@ -260,6 +262,15 @@ static const struct rule loop_only[] = {
 	RARE("mincore", "pages, without /proc", JAILED),
 	RARE("sysinfo", "is there swap?", JAILED),
 	RARE("time", "a snapshot's date, without a vDSO", CLOCKS),
+};
+
+/* Memory that the guest gives back (gmem_discard), by the loop. */
+static const struct rule giving_back[] = {
+	CALL("madvise", "the guest gives memory back", ARG(2, MADV_DONTNEED)),
+	CALL("madvise", "the same, of a memfd", ARG(2, MADV_REMOVE)),
+	CALL("mmap", "the same, of a memory file",
+	     ARG(2, PROT_READ | PROT_WRITE),
+	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
 };
 
 /* Working sets where page tables were there to see, and then are not, for want
@@ -362,6 +373,7 @@ static const struct {
 	{PART(vcpu_first), VCPU},
 	{PART(everywhere), LOOP | API | VCPU | MEMORY},
 	{PART(loop_only), LOOP},
+	{PART(giving_back), LOOP},
 	{PART(api_only), API},
 	{PART(vcpu_only), VCPU},
 	{PART(memory_only), MEMORY},

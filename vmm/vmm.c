@@ -346,6 +346,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.cmdline = &cmdline,
 		.devices = devices,
 		.device_count = vmm_list_devices(vmm, devices),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),

@@ -311,6 +311,7 @@ static int restore_machine(struct load *load, struct error *err)
 		.initrd_fd = -1,
 		.devices = devices,
 		.device_count = vmm_list_devices(vmm, devices),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
