@@ -17,11 +17,16 @@
 #include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define HUGE_PAGE_SIZE MIB(2)
+
+/* Mappings that a guest can make of a memory file by giving pages of it back: a
+ * quarter of what a process may have (vm.max_map_count). */
+#define PIECES_MAX 16384
 
 struct gmem {
 	size_t count;
@@ -31,8 +36,11 @@ struct gmem {
 	enum gmem_pages pages;
 	int fd; /* memfd or memory file behind all regions, or -1 */
 	/* One bit per 4 KiB page, regions in order; NULL: not tracked. */
-	uint64_t *dirty;     /* accessed by __atomic built-ins */
-	uint64_t *discarded; /* the same, by the loop; NULL: none ever was */
+	uint64_t *dirty; /* accessed by __atomic built-ins */
+	/* The same, written by the loop only; NULL: none ever was. */
+	uint64_t *discarded;
+	int64_t pieces; /* at most as many mappings more than there were */
+	int handler;	/* GMEM_UFFD: the page-fault handler's socket, or -1 */
 };
 
 /* ----------------------------------------------------------------- mapping */
@@ -301,6 +309,7 @@ int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 	mem->backing = request->backing;
 	mem->pages = request->pages;
 	mem->fd = take_fd(&fd);
+	mem->handler = -1;
 	ret = create(mem, request, err);
 	if (ret) {
 		gmem_destroy(mem);
@@ -554,33 +563,142 @@ static size_t bitmap_words(const struct gmem *mem)
 	return (gmem_size(mem) / PAGE_SIZE_4K + 63) / 64;
 }
 
-/* Of a private mapping of a file MADV_DONTNEED would bring the file's bytes
- * back; of a shared memfd, it would change nothing at all. */
-static int drop_pages(const struct gmem *mem, uint8_t *at, uint64_t len)
+static uint64_t *discarded_bits(const struct gmem *mem)
 {
-	int ret = 0;
-
-	if (mem->backing == GMEM_MEMFD)
-		ret = madvise(at, len, MADV_REMOVE);
-	else if (mem->backing != GMEM_FILE)
-		ret = madvise(at, len, MADV_DONTNEED);
-	else if (mmap(at, len, PROT_READ | PROT_WRITE,
-		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		      -1, 0) == MAP_FAILED)
-		ret = -1;
-	return ret ? -errno : 0;
+	return __atomic_load_n(&mem->discarded, __ATOMIC_ACQUIRE);
 }
 
-static int note_discarded(struct gmem *mem, uint64_t gpa, uint64_t len)
+static bool is_discarded(const struct gmem *mem, uint64_t page)
 {
-	uint64_t first = page_number(mem, gpa);
+	const uint64_t *bits = discarded_bits(mem);
 
-	if (!mem->discarded)
-		mem->discarded = calloc(bitmap_words(mem), sizeof(uint64_t));
-	if (!mem->discarded)
+	return bits && __atomic_load_n(&bits[page / 64], __ATOMIC_RELAXED) &
+			       BIT(page % 64);
+}
+
+/* Pages from @first on, at most @max, that all were discarded, or all never. */
+static uint64_t run_of(const struct gmem *mem, uint64_t first, uint64_t max)
+{
+	bool kind = is_discarded(mem, first);
+	uint64_t n = 1;
+
+	if (!discarded_bits(mem))
+		return max;
+	while (n < max && is_discarded(mem, first + n) == kind)
+		n++;
+	return n;
+}
+
+uint64_t gmem_run(const struct gmem *mem, uint64_t gpa, uint64_t len,
+		  bool *ret_discarded)
+{
+	uint64_t first, skip, n;
+
+	*ret_discarded = false;
+	if (!discarded_bits(mem) || len == 0 || !translate(mem, gpa, len))
+		return len;
+	first = page_number(mem, gpa);
+	skip = gpa % PAGE_SIZE_4K;
+	n = run_of(mem, first, page_number(mem, gpa + (len - 1)) - first + 1);
+	*ret_discarded = is_discarded(mem, first);
+	return MIN(n * PAGE_SIZE_4K - skip, len);
+}
+
+static int prepare_discarded(struct gmem *mem)
+{
+	uint64_t *bits;
+
+	if (mem->discarded)
+		return 0;
+	bits = calloc(bitmap_words(mem), sizeof(*bits));
+	if (!bits)
 		return -ENOMEM;
-	for (uint64_t page = first; page < first + len / PAGE_SIZE_4K; page++)
-		mem->discarded[page / 64] |= BIT(page % 64);
+	__atomic_store_n(&mem->discarded, bits, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static void note_discarded(struct gmem *mem, uint64_t first, uint64_t pages)
+{
+	for (uint64_t page = first; page < first + pages; page++)
+		__atomic_fetch_or(&mem->discarded[page / 64], BIT(page % 64),
+				  __ATOMIC_RELAXED);
+}
+
+/*
+ * What a new anonymous mapping in place of these pages of a file adds to the
+ * number of mappings, at most. On its own it cuts one in three; beside another
+ * it becomes one with it; between two others a piece of the file is gone.
+ */
+static int pieces_made(const struct gmem *mem, const struct gmem_region *region,
+		       uint64_t first, uint64_t pages)
+{
+	uint64_t begin = region->fd_off / PAGE_SIZE_4K;
+	uint64_t end = begin + region->len / PAGE_SIZE_4K;
+	bool left = first > begin && is_discarded(mem, first - 1);
+	bool right = first + pages < end && is_discarded(mem, first + pages);
+
+	if (left && right)
+		return -1;
+	return left || right ? 0 : 2;
+}
+
+/* Of a private mapping of a file MADV_DONTNEED would bring the file's bytes
+ * back: there the mapping is replaced, once and for all. */
+static int replace(struct gmem *mem, const struct gmem_region *region,
+		   uint64_t first, uint64_t pages)
+{
+	uint64_t len = pages * PAGE_SIZE_4K;
+	uint8_t *at = region->hva + (first * PAGE_SIZE_4K - region->fd_off);
+	int made = pieces_made(mem, region, first, pages);
+
+	if (made > 0 && mem->pieces + made > PIECES_MAX)
+		return -ENOMEM;
+	if (mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		 0) == MAP_FAILED)
+		return -errno;
+	mem->pieces += made;
+	if (mem->pages == GMEM_PAGES_TRANSPARENT)
+		(void)madvise(at, len, MADV_HUGEPAGE); /* a wish */
+	return 0;
+}
+
+static int drop(struct gmem *mem, const struct gmem_region *region,
+		uint64_t first, uint64_t pages)
+{
+	uint8_t *at = region->hva + (first * PAGE_SIZE_4K - region->fd_off);
+	/* MADV_DONTNEED would leave what a memfd has. */
+	int advice = mem->backing == GMEM_MEMFD ? MADV_REMOVE : MADV_DONTNEED;
+
+	if (mem->backing == GMEM_FILE && !is_discarded(mem, first))
+		return replace(mem, region, first, pages);
+	return madvise(at, pages * PAGE_SIZE_4K, advice) ? -errno : 0;
+}
+
+/* madvise tells the page-fault handler, and waits until it has read that. */
+static bool handler_is_gone(const struct gmem *mem)
+{
+	struct pollfd fd = {.fd = mem->handler};
+
+	return mem->handler >= 0 && poll(&fd, 1, 0) > 0 &&
+	       (fd.revents & (POLLHUP | POLLERR));
+}
+
+static int discard_pages(struct gmem *mem, const struct gmem_region *region,
+			 uint64_t first, uint64_t pages)
+{
+	while (pages) {
+		uint64_t n = mem->backing == GMEM_FILE
+				     ? run_of(mem, first, pages)
+				     : pages;
+		int ret = drop(mem, region, first, n);
+
+		if (ret)
+			return ret;
+		note_discarded(mem, first, n);
+		first += n;
+		pages -= n;
+	}
 	return 0;
 }
 
@@ -588,29 +706,39 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	uint64_t unit =
 		mem->pages == GMEM_PAGES_2M ? HUGE_PAGE_SIZE : PAGE_SIZE_4K;
-	uint8_t *at = translate(mem, gpa, len);
+	const struct gmem_region *region = mem->regions;
 	uint64_t skip = -gpa % unit; /* host and guest agree modulo 2 MiB */
 	int ret;
 
-	if (!at)
+	if (!translate(mem, gpa, len))
 		return -EFAULT;
 	if (len < skip || len - skip < unit)
 		return 0;
 	gpa += skip;
-	at += skip;
 	len = ALIGN_DOWN(len - skip, unit);
-	/* A snapshot that knows too many is right, one too few is not. */
-	ret = note_discarded(mem, gpa, len);
+	while (gpa - region->gpa >= region->len)
+		region++;
+	if (handler_is_gone(mem))
+		return -EIO;
+	ret = prepare_discarded(mem);
 	if (ret)
 		return ret;
+	/* Marks too many are right, too few are not. */
 	gmem_mark_dirty(mem, gpa, len);
-	return drop_pages(mem, at, len);
+	return discard_pages(mem, region, page_number(mem, gpa),
+			     len / PAGE_SIZE_4K);
 }
 
-void gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
+bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
 {
 	for (size_t i = 0; mem->discarded && i < bitmap_words(mem); i++)
 		bits[i] |= mem->discarded[i];
+	return mem->discarded;
+}
+
+void gmem_set_handler(struct gmem *mem, int socket)
+{
+	mem->handler = socket;
 }
 
 /* --------------------------------------------------------- loans and holds */

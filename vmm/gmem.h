@@ -172,15 +172,28 @@ int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
  * Gives [gpa, gpa+len) back to the host: it reads as zeros from now on, and
  * takes memory again where it is written to. Only host pages that lie in the
  * range as a whole: what is left of others keeps its bytes. Marks dirty what it
- * changes. Loop thread, also while the guest runs. -EFAULT unless all of it is
- * RAM; -errno of madvise or mmap: then some of it has kept its bytes.
+ * changes. Loop thread, also while the guest runs.
+ *
+ * -EFAULT unless all of it is RAM. -ENOMEM: a memory file is in so many pieces
+ * by now that another would be too much. -EIO: the page-fault handler has ended
+ * (one that does not read its events is waited for). -errno of madvise or mmap.
+ * Then some of it may have kept its bytes.
  */
 int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
 
+/* The bytes from @gpa on, at most @len, whose pages were all discarded at some
+ * time, or all never. Any thread. */
+uint64_t gmem_run(const struct gmem *mem, uint64_t gpa, uint64_t len,
+		  bool *ret_discarded);
+
 /* Or-s into @bits, one per page as in gmem_take_dirty, the pages that were ever
- * discarded: without memory of their own they are zeros, whatever the memory
- * file or the last snapshot has there. */
-void gmem_add_discarded(const struct gmem *mem, uint64_t *bits);
+ * discarded: where they have no memory of their own they are zeros, whatever
+ * the memory file or the last snapshot has there. False: none ever was. Loop
+ * thread. */
+bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits);
+
+/* GMEM_UFFD: the stream whose end is the page-fault handler's. Borrowed. */
+void gmem_set_handler(struct gmem *mem, int socket);
 
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */

@@ -148,6 +148,8 @@ static int map_memory(struct machine *machine,
 	if (!ret && snapshot->uffd)
 		ret = uffd_attach(machine->mem, snapshot->memory_path,
 				  &machine->uffd, &machine->uffd_socket, err);
+	if (!ret)
+		gmem_set_handler(machine->mem, machine->uffd_socket);
 	if (ret)
 		error_prefix(err,
 			     snapshot->uffd
