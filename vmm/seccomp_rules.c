@@ -214,6 +214,14 @@ static const struct rule loop_only[] = {
 	FCNTL(F_DUPFD_CLOEXEC, "keeps low numbers for clients of the API"),
 	CALL("getrandom", "keys, identifiers", ARG(2, GRND_NONBLOCK)),
 
+	/* memory that the guest gives back (gmem_discard) */
+	CALL("madvise", "pages of the process's own", ARG(2, MADV_DONTNEED)),
+	CALL("madvise", "pages of a memfd", ARG(2, MADV_REMOVE)),
+	CALL("mmap", "nothing, in place of a memory file's pages",
+	     ARG(2, PROT_READ | PROT_WRITE),
+	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
+	CALL("poll", "has the page-fault handler ended?", ARG(1, 1), ARG(2, 0)),
+
 	/* pause, resume, the end */
 	CALL("tgkill", "kicks a vCPU out of the guest", ARG(0, SECCOMP_OWN_PID),
 	     ARG(2, RULES_KICK_SIGNAL)),
@@ -262,15 +270,6 @@ static const struct rule loop_only[] = {
 	RARE("mincore", "pages, without /proc", JAILED),
 	RARE("sysinfo", "is there swap?", JAILED),
 	RARE("time", "a snapshot's date, without a vDSO", CLOCKS),
-};
-
-/* Memory that the guest gives back (gmem_discard), by the loop. */
-static const struct rule giving_back[] = {
-	CALL("madvise", "the guest gives memory back", ARG(2, MADV_DONTNEED)),
-	CALL("madvise", "the same, of a memfd", ARG(2, MADV_REMOVE)),
-	CALL("mmap", "the same, of a memory file",
-	     ARG(2, PROT_READ | PROT_WRITE),
-	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
 };
 
 /* Working sets where page tables were there to see, and then are not, for want
@@ -373,7 +372,6 @@ static const struct {
 	{PART(vcpu_first), VCPU},
 	{PART(everywhere), LOOP | API | VCPU | MEMORY},
 	{PART(loop_only), LOOP},
-	{PART(giving_back), LOOP},
 	{PART(api_only), API},
 	{PART(vcpu_only), VCPU},
 	{PART(memory_only), MEMORY},
