@@ -42,7 +42,7 @@ LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
 	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz $(URING)
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
-	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
+	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/gmem_blocks.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
 	vmm/host_cpu_x86.c vmm/msrs_x86.c vmm/vcpu_state_x86.c vmm/kvm_state_x86.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
@@ -77,7 +77,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_block_async test_block_ring test_balloon test_config test_options test_cgroups \
+	test_gmem test_gmem_blocks test_mem test_chain test_queue test_mmio test_block test_block_async test_block_ring test_balloon test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
@@ -119,8 +119,8 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
-HOT := vmm/gmem.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c virtio/balloon%,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
+	$(filter-out %_state.c virtio/balloon% virtio/mem.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
@@ -217,7 +217,7 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
 GUESTS := acpi balloon block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard many nothing pmem power smp timer torn \
+	evil_net evil_ring exits hello hello64 keyboard many mem nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \

@@ -189,6 +189,18 @@ static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_hotplug(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_HOTPLUG};
+	int ret;
+
+	hotplug_defaults(&action.hotplug);
+	ret = json_read_object(text, value, &hotplug_shape, &action.hotplug,
+			       err);
+	return ret ? ret : run(vmm, &action, err);
+}
+
 static int apply_balloon(struct vmm *vmm, const struct json_text *text,
 			 const json_t *value, struct error *err)
 {
@@ -227,7 +239,7 @@ static const struct {
 	{"balloon", false, apply_balloon},
 	{"entropy", false, apply_entropy},
 	{"pmem", false, apply_pmems},
-	{"memory-hotplug", false, refuse_section},
+	{"memory-hotplug", false, apply_hotplug},
 };
 
 static int apply_sections(struct vmm *vmm, const struct json_text *text,

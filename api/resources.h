@@ -16,11 +16,13 @@ extern const struct json_shape pmem_put_shape;	  /* pmem_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
 extern const struct json_shape entropy_shape;	  /* entropy_config */
 extern const struct json_shape balloon_shape;	  /* balloon_config */
+extern const struct json_shape hotplug_shape;	  /* hotplug_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */
 
 void machine_put_defaults(struct machine_update *update);
+void hotplug_defaults(struct hotplug_config *config);
 void logger_defaults(struct log_config *config);
 
 /* For tables of fields: a struct rate_limiter_update. */

@@ -435,7 +435,10 @@ int config_state_load_hotplug(const struct state_file *file,
 	if (ret <= 0)
 		return ret;
 	GET(&reader, config, hotplug_fields);
-	return state_reader_end(&reader, err);
+	ret = state_reader_end(&reader, err);
+	if (!ret && config->total_size_mib > UINT32_MAX)
+		ret = refuse(err, "hotpluggable memory that cannot be");
+	return ret ? ret : hotplug_config_check(config, err);
 }
 
 static int load_interfaces(struct state_reader *reader,

@@ -383,7 +383,6 @@ static void add_blank(struct image *image)
 static int scan(struct image *image, enum memory_kind kind,
 		const uint64_t *dirty)
 {
-	size_t size = page_set_words(image->mem) * sizeof(*image->ours);
 	bool missing_is_unknown = gmem_backing(image->mem) == GMEM_UFFD;
 	int ret = 0;
 
@@ -392,7 +391,7 @@ static int scan(struct image *image, enum memory_kind kind,
 	if (!image->ours || !image->others)
 		return -ENOMEM;
 	if (missing_is_unknown && kind == MEMORY_FULL)
-		memset(image->ours, 0xff, size);
+		page_set_add_all(image->mem, image->ours);
 	else if (!missing_is_unknown || !dirty)
 		ret = page_set_scan(image->mem, dirty, image->ours, NULL);
 	if (!ret)

@@ -84,6 +84,15 @@ static void add_range(uint64_t *set, uint64_t first, uint64_t end)
 		}
 }
 
+void page_set_add_all(const struct gmem *mem, uint64_t *set)
+{
+	struct gmem_extent extent = {0};
+
+	while (gmem_next_extent(mem, &extent))
+		add_range(set, extent.off / PAGE_SIZE_4K,
+			  (extent.off + extent.len) / PAGE_SIZE_4K);
+}
+
 static void sort_entries(const uint64_t *entries, size_t count, uint64_t first,
 			 uint64_t *own, uint64_t *shared)
 {
@@ -120,12 +129,12 @@ static uint64_t next_chunk(const struct scan *scan, uint64_t *page,
 	return MIN(end - *page, chunk);
 }
 
-static int scan_region(const struct scan *scan,
-		       const struct gmem_region *region)
+static int scan_extent(const struct scan *scan,
+		       const struct gmem_extent *extent)
 {
-	const uint64_t first = region->fd_off / PAGE_SIZE_4K;
-	const uint64_t end = first + region->len / PAGE_SIZE_4K;
-	const uint64_t entry = (uintptr_t)region->hva / PAGE_SIZE_4K - first;
+	const uint64_t first = extent->off / PAGE_SIZE_4K;
+	const uint64_t end = first + extent->len / PAGE_SIZE_4K;
+	const uint64_t entry = (uintptr_t)extent->hva / PAGE_SIZE_4K - first;
 	uint64_t page = first, want;
 
 	while ((want = next_chunk(scan, &page, end)) > 0) {
@@ -145,13 +154,14 @@ static int scan_region(const struct scan *scan,
 
 static int scan_pagemap(const struct gmem *mem, struct scan *scan)
 {
+	struct gmem_extent extent = {0};
 	int ret = 0;
 
 	scan->buffer = malloc(PAGES_PER_READ * 8);
 	if (!scan->buffer)
 		return -ENOMEM;
-	for (size_t i = 0; !ret && i < gmem_region_count(mem); i++)
-		ret = scan_region(scan, gmem_region(mem, i));
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = scan_extent(scan, &extent);
 	free(take_ptr(scan->buffer));
 	return ret;
 }
@@ -187,16 +197,16 @@ static bool swap_is_possible(void)
 static int scan_mincore(const struct gmem *mem, uint64_t *own)
 {
 	unsigned char resident[PAGES_PER_READ / 8];
+	struct gmem_extent extent = {0};
 
-	for (size_t i = 0; i < gmem_region_count(mem); i++) {
-		const struct gmem_region *region = gmem_region(mem, i);
-		uint64_t first = region->fd_off / PAGE_SIZE_4K;
-		uint64_t pages = region->len / PAGE_SIZE_4K;
+	while (gmem_next_extent(mem, &extent)) {
+		uint64_t first = extent.off / PAGE_SIZE_4K;
+		uint64_t pages = extent.len / PAGE_SIZE_4K;
 
 		for (uint64_t done = 0; done < pages;) {
 			uint64_t n = MIN(pages - done, sizeof(resident));
 
-			if (mincore(region->hva + done * PAGE_SIZE_4K,
+			if (mincore(extent.hva + done * PAGE_SIZE_4K,
 				    n * PAGE_SIZE_4K, resident))
 				return -errno;
 			for (uint64_t page = 0; page < n; page++)
@@ -225,6 +235,6 @@ int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		return scan_pagemap(mem, &scan);
 	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
 		return scan_mincore(mem, own);
-	add_range(own, 0, page_set_pages(mem));
+	page_set_add_all(mem, own);
 	return 0;
 }

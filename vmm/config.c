@@ -65,6 +65,46 @@ int machine_config_update(struct machine_config *config,
 	return 0;
 }
 
+static int check_hotplug_block(uint64_t block, struct error *err)
+{
+	if (block < HOTPLUG_BLOCK_DEFAULT_MIB)
+		return error_set(err, EINVAL,
+				 "Block size must not be lower than 2 MiB");
+	if (block & (block - 1))
+		return error_set(err, EINVAL,
+				 "Block size must be a power of 2");
+	return 0;
+}
+
+int hotplug_config_check(const struct hotplug_config *config, struct error *err)
+{
+	const unsigned long block = config->block_size_mib;
+	const unsigned long slot = config->slot_size_mib;
+	int ret = check_hotplug_block(block, err);
+
+	if (ret)
+		return ret;
+	if (slot < HOTPLUG_SLOT_DEFAULT_MIB)
+		return error_set(err, EINVAL,
+				 "Slot size must not be lower than 128 MiB");
+	if (slot % block)
+		return error_set(err, EINVAL,
+				 "Slot size must be a multiple of block size "
+				 "(%lu MiB)",
+				 block);
+	if (config->total_size_mib < slot)
+		return error_set(err, EINVAL,
+				 "Total size must not be lower than slot size "
+				 "(%lu MiB)",
+				 slot);
+	if (config->total_size_mib % slot)
+		return error_set(err, EINVAL,
+				 "Total size must be a multiple of slot size "
+				 "(%lu MiB)",
+				 slot);
+	return 0;
+}
+
 void boot_source_config_release(struct boot_source_config *config)
 {
 	free(config->kernel_image_path);

@@ -152,6 +152,16 @@ struct hotplug_config {
 	uint64_t slot_size_mib;
 };
 
+#define HOTPLUG_BLOCK_DEFAULT_MIB 2
+#define HOTPLUG_SLOT_DEFAULT_MIB 128
+
+/* As GET /hotplug/memory has it. */
+struct hotplug_status {
+	struct hotplug_config config;
+	uint64_t plugged_size_mib;
+	uint64_t requested_size_mib;
+};
+
 struct serial_config {
 	char *out_path; /* NULL: standard output */
 	struct token_bucket_config rate_limiter;
@@ -288,6 +298,10 @@ int machine_config_update(struct machine_config *config,
 
 /* May the guest give back what it does not need? */
 bool drive_config_discards(const struct drive_config *config);
+
+/* Are the sizes such as a memory device can have? */
+int hotplug_config_check(const struct hotplug_config *config,
+			 struct error *err) must_check;
 
 /* Does it limit anything? One that does not is as good as none. */
 bool token_bucket_config_limits(const struct token_bucket_config *config);

@@ -5,9 +5,12 @@
  * Each region is one host mapping. Host addresses are aligned so that a huge
  * page of the host can back a huge page of the guest: host and guest address
  * are equal modulo 2 MiB. A look-up is a scan over at most four regions that
- * compares by subtraction, so no sum can overflow.
+ * compares by subtraction, so no sum can overflow. Only what is not RAM is then
+ * looked for in the pluggable region, and its blocks looked at.
  */
 #include "vmm/gmem.h"
+
+#include "vmm/gmem_blocks.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,7 @@
 
 struct gmem {
 	size_t count;
+	size_t ram_count; /* the pluggable region, if any, is behind these */
 	struct gmem_region regions[GMEM_REGIONS_MAX];
 	enum gmem_backing backing;
 	enum gmem_pages pages;
@@ -206,12 +210,13 @@ static int check_file(int fd, uint64_t size, struct error *err)
 	return gmem_lock_file(fd, err);
 }
 
-/* Copies what of the region the file has, hole by hole. */
-static int fill_region(struct gmem *mem, const struct gmem_region *region,
-		       int fd)
+static int fill(uint8_t *to, size_t len, int fd, uint64_t off);
+
+/* Copies what of the extent the file has, hole by hole. */
+static int fill_extent(const struct gmem_extent *extent, int fd)
 {
-	off_t end = (off_t)(region->fd_off + region->len);
-	off_t off = lseek(fd, (off_t)region->fd_off, SEEK_DATA);
+	off_t end = (off_t)(extent->off + extent->len);
+	off_t off = lseek(fd, (off_t)extent->off, SEEK_DATA);
 	int ret;
 
 	while (off >= 0 && off < end) {
@@ -220,14 +225,33 @@ static int fill_region(struct gmem *mem, const struct gmem_region *region,
 		if (hole < 0)
 			return -errno;
 		hole = MIN(hole, end);
-		ret = gmem_read_file(
-			mem, region->gpa + ((uint64_t)off - region->fd_off),
-			(size_t)(hole - off), fd, (uint64_t)off);
+		ret = fill(extent->hva + ((uint64_t)off - extent->off),
+			   (size_t)(hole - off), fd, (uint64_t)off);
 		if (ret)
 			return ret;
 		off = lseek(fd, hole, SEEK_DATA);
 	}
 	return off < 0 && errno != ENXIO ? -errno : 0;
+}
+
+/* What is behind RAM, if anything is. */
+static int plan_blocks(struct gmem *mem, const struct gmem_pluggable *pluggable,
+		       uint64_t unit)
+{
+	struct gmem_region *region = &mem->regions[mem->count - 1];
+
+	mem->ram_count = mem->count;
+	if (!pluggable)
+		return 0;
+	if (mem->count < 2 || !pluggable->block_len || !pluggable->slot_len ||
+	    pluggable->block_len % unit ||
+	    pluggable->slot_len % pluggable->block_len ||
+	    region->len % pluggable->slot_len)
+		return -EINVAL;
+	mem->ram_count--;
+	region->slot_len = pluggable->slot_len;
+	return gmem_blocks_create(&region->blocks, region->len,
+				  pluggable->block_len, pluggable->plugged);
 }
 
 /* Checks the ranges and lays them out one behind the other in the backing. */
@@ -256,7 +280,7 @@ static int plan(struct gmem *mem, const struct gmem_request *request)
 		size += range->len;
 	}
 	mem->count = request->count;
-	return 0;
+	return plan_blocks(mem, request->pluggable, unit);
 }
 
 static int map_regions(struct gmem *mem)
@@ -277,12 +301,13 @@ static int map_regions(struct gmem *mem)
 static int map_copy(struct gmem *mem)
 {
 	AUTO_CLOSE int fd = take_fd(&mem->fd);
+	struct gmem_extent extent = {0};
 	int ret;
 
 	mem->backing = GMEM_ANONYMOUS;
 	ret = map_regions(mem);
-	for (size_t i = 0; !ret && i < mem->count; i++)
-		ret = fill_region(mem, &mem->regions[i], fd);
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = fill_extent(&extent, fd);
 	return ret;
 }
 
@@ -335,9 +360,11 @@ void gmem_destroy(struct gmem *mem)
 {
 	if (!mem)
 		return;
-	for (size_t i = 0; i < GMEM_REGIONS_MAX; i++)
+	for (size_t i = 0; i < GMEM_REGIONS_MAX; i++) {
 		if (mem->regions[i].hva)
 			munmap(mem->regions[i].hva, mem->regions[i].len);
+		gmem_blocks_destroy(mem->regions[i].blocks);
+	}
 	close_fd(&mem->fd);
 	free(mem->dirty);
 	free(mem->discarded);
@@ -373,13 +400,66 @@ enum gmem_pages gmem_pages(const struct gmem *mem)
 	return mem->pages;
 }
 
+/* ------------------------------------------------------- what is plugged */
+
+const struct gmem_region *gmem_pluggable(const struct gmem *mem)
+{
+	return mem->ram_count < mem->count ? &mem->regions[mem->ram_count]
+					   : NULL;
+}
+
+void gmem_plug(struct gmem *mem, uint64_t gpa, uint64_t len, bool plugged)
+{
+	struct gmem_region *region = &mem->regions[mem->ram_count];
+
+	gmem_blocks_set(region->blocks, gpa - region->gpa, len, plugged);
+}
+
+/* From @off of the region on, which is within it. */
+static bool extent_in(const struct gmem_region *region, uint64_t off,
+		      struct gmem_extent *extent)
+{
+	uint64_t len = region->len - off;
+
+	if (region->blocks && !gmem_blocks_next(region->blocks, &off, &len))
+		return false;
+	*extent = (struct gmem_extent){region->fd_off + off, len,
+				       region->hva + off};
+	return true;
+}
+
+bool gmem_next_extent(const struct gmem *mem, struct gmem_extent *extent)
+{
+	const uint64_t next = extent->off + extent->len;
+
+	for (size_t i = 0; i < mem->count; i++) {
+		const struct gmem_region *region = &mem->regions[i];
+
+		if (next < region->fd_off + region->len)
+			return extent_in(region, next - region->fd_off, extent);
+	}
+	return false;
+}
+
 /* ------------------------------------------------------------- translation */
 
+static uint8_t *translate_pluggable(const struct gmem_region *region,
+				    uint64_t gpa, uint64_t len)
+{
+	uint64_t off = gpa - region->gpa;
+
+	if (gpa < region->gpa || off >= region->len || len > region->len - off)
+		return NULL;
+	return gmem_blocks_all(region->blocks, off, MAX(len, 1u))
+		       ? region->hva + off
+		       : NULL;
+}
+
 /* The one place where an address becomes a pointer; NULL unless all of the
- * bytes are in one region. */
+ * bytes are in one region, and there. */
 static uint8_t *translate(const struct gmem *mem, uint64_t gpa, uint64_t len)
 {
-	for (size_t i = 0; i < mem->count; i++) {
+	for (size_t i = 0; i < mem->ram_count; i++) {
 		const struct gmem_region *region = &mem->regions[i];
 		uint64_t off = gpa - region->gpa;
 
@@ -387,7 +467,10 @@ static uint8_t *translate(const struct gmem *mem, uint64_t gpa, uint64_t len)
 			return len <= region->len - off ? region->hva + off
 							: NULL;
 	}
-	return NULL;
+	return mem->ram_count < mem->count
+		       ? translate_pluggable(&mem->regions[mem->ram_count], gpa,
+					     len)
+		       : NULL;
 }
 
 bool gmem_contains(const struct gmem *mem, uint64_t gpa, uint64_t len)
@@ -466,6 +549,15 @@ static int read_all(uint8_t *to, size_t len, int fd, uint64_t off)
 	return 0;
 }
 
+static int fill(uint8_t *to, size_t len, int fd, uint64_t off)
+{
+	/* Cheaper by the batch than by a fault each. Where the host's kernel
+	 * does not know how (before 5.14), they fault. */
+	if (populate(to, len, true) == -EFAULT)
+		return -EFAULT;
+	return read_all(to, len, fd, off);
+}
+
 int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	uint8_t *at = translate(mem, gpa, len);
@@ -493,11 +585,7 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 
 	if (!to || off > INT64_MAX - len)
 		return -EFAULT;
-	/* Cheaper by the batch than by a fault each. Where the host's kernel
-	 * does not know how (before 5.14), they fault. */
-	if (populate(to, len, true) == -EFAULT)
-		return -EFAULT;
-	ret = read_all(to, len, fd, off);
+	ret = fill(to, len, fd, off);
 	if (!ret)
 		gmem_mark_dirty(mem, gpa, len);
 	return ret;

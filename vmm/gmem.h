@@ -3,9 +3,11 @@
  * Guest memory: the only way from a guest-physical address to bytes.
  *
  * RAM is one or two regions (below and above the MMIO gap), each one host
- * mapping. What backs them (anonymous memory, a shared memfd, a snapshot's
- * memory file or a page-fault handler; 4 KiB, transparent or 2 MiB pages) is
- * chosen at creation and known to nobody but the code that writes snapshots.
+ * mapping. Memory that comes and goes (virtio-mem) is one more, the last: all
+ * of it is mapped, but only the blocks that are plugged can be reached. What
+ * backs them (anonymous memory, a shared memfd, a snapshot's memory file or a
+ * page-fault handler; 4 KiB, transparent or 2 MiB pages) is chosen at creation
+ * and known to nobody but the code that writes snapshots.
  *
  * Every access takes a length and is refused (-EFAULT) unless all of it lies
  * in one region. There are three forms:
@@ -46,12 +48,17 @@ enum gmem_dir {
 	GMEM_DEVICE_WRITES,
 };
 
+struct gmem_blocks;
+
 struct gmem_region {
 	uint64_t gpa;
 	uint64_t len;
 	uint8_t *hva;
 	int fd;		 /* the memfd or memory file that is mapped, or -1 */
 	uint64_t fd_off; /* the regions lie one behind the other in it */
+	/* Of the pluggable region; NULL: RAM. See gmem_plug. */
+	struct gmem_blocks *blocks;
+	uint64_t slot_len; /* what KVM knows as one slot */
 };
 
 struct gmem_range {
@@ -59,9 +66,23 @@ struct gmem_range {
 	uint64_t len;
 };
 
+/* A range of memory that comes and goes: a multiple of slot_len, which is one
+ * of block_len. */
+struct gmem_pluggable {
+	uint64_t block_len, slot_len;
+	const uint8_t *plugged; /* bits for gmem_blocks_create, or NULL */
+};
+
+/* A stretch of memory that exists. */
+struct gmem_extent {
+	uint64_t off, len; /* as in the memory file */
+	uint8_t *hva;
+};
+
 struct gmem_request {
 	const struct gmem_range *ranges; /* ascending, page-aligned, apart */
 	size_t count;
+	const struct gmem_pluggable *pluggable; /* the last; NULL: all is RAM */
 	enum gmem_backing backing;
 	enum gmem_pages pages;
 	int fd; /* GMEM_FILE: the memory file; taken over in any case */
@@ -96,6 +117,26 @@ void gmem_destroy(struct gmem *mem);
 size_t gmem_region_count(const struct gmem *mem);
 const struct gmem_region *gmem_region(const struct gmem *mem, size_t i);
 uint64_t gmem_size(const struct gmem *mem); /* bytes over all regions */
+
+/*
+ * The next one behind *@extent, which begins as zeros, in the order of the
+ * memory file: RAM, and what is plugged. An extent is within a region. False:
+ * there are no more.
+ */
+bool gmem_next_extent(const struct gmem *mem, struct gmem_extent *extent);
+
+/* NULL: there is none. */
+const struct gmem_region *gmem_pluggable(const struct gmem *mem);
+
+/*
+ * From now on whole blocks of the pluggable region can be reached, or not any
+ * more. Nothing else happens to them: what is unplugged has been discarded
+ * before. Pointers that somebody holds stay valid: the mapping stays, so that a
+ * guest that takes away what its devices use gets nonsense and we no fault.
+ * Loop thread.
+ */
+void gmem_plug(struct gmem *mem, uint64_t gpa, uint64_t len, bool plugged);
+
 enum gmem_backing gmem_backing(const struct gmem *mem);
 enum gmem_pages gmem_pages(const struct gmem *mem);
 

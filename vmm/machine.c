@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_private.h"
 
+#include "virtio/mem.h"
 #include "vmm/log.h"
 #include "vmm/vcpu_x86.h"
 
@@ -92,12 +93,45 @@ static enum gmem_pages pages_of(enum huge_pages pages)
 	}
 }
 
+uint64_t machine_memory_size(const struct machine_request *request)
+{
+	return MIB(request->config->mem_size_mib) +
+	       (request->hotplug ? mem_device_size(request->hotplug) : 0);
+}
+
+/* The ranges of RAM, and behind them what can be plugged in. Returns how many
+ * or -errno. */
+static int lay_out_memory(struct machine *machine,
+			  const struct machine_request *request,
+			  struct gmem_range ranges[3], struct error *err)
+{
+	uint64_t mib = request->config->mem_size_mib, gpa;
+	int count = mib <= MEMMAP_HIGH_RAM_END >> 20
+			    ? boot_ram_layout(MIB(mib), ranges)
+			    : -EINVAL;
+	int ret;
+
+	if (count < 0)
+		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
+	if (!request->hotplug)
+		return count;
+	ret = machine_take_addresses(
+		machine, "memory-hotplug", mem_device_size(request->hotplug),
+		mem_device_align(request->hotplug), &gpa, err);
+	if (ret)
+		return ret;
+	ranges[count] =
+		(struct gmem_range){gpa, mem_device_size(request->hotplug)};
+	return count + 1;
+}
+
 int machine_map_memory(struct machine *machine,
 		       const struct machine_request *request,
 		       enum gmem_backing backing, int fd, struct error *err)
 {
 	const struct machine_config *config = request->config;
-	struct gmem_range ranges[2];
+	struct gmem_range ranges[3] = {0};
+	struct gmem_pluggable pluggable;
 	struct gmem_request memory = {
 		.ranges = ranges,
 		.backing = backing,
@@ -107,17 +141,21 @@ int machine_map_memory(struct machine *machine,
 	int count, ret;
 
 	machine->tracks_dirty = config->track_dirty_pages;
-	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
-			? boot_ram_layout(MIB(config->mem_size_mib), ranges)
-			: -EINVAL;
+	count = lay_out_memory(machine, request, ranges, err);
 	if (count < 0) {
 		close_fd(&fd);
-		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
+		return count;
 	}
 	memory.count = (size_t)count;
+	if (request->hotplug) {
+		pluggable = mem_device_pluggable(request->hotplug);
+		memory.pluggable = &pluggable;
+	}
 	ret = gmem_create(&machine->mem, &memory, err);
 	if (ret)
 		return ret;
+	if (request->hotplug)
+		mem_device_place(request->hotplug, &machine->kvm, machine->mem);
 	if (config->track_dirty_pages) {
 		ret = gmem_track_dirty(machine->mem);
 		if (ret)
@@ -424,6 +462,7 @@ void machine_init(struct machine *machine,
 	machine->loop = request->loop;
 	machine->events = request->events;
 	machine->vcpu_metrics = &request->metrics->vcpu;
+	machine->hotplug = request->hotplug;
 	machine->power = (struct acpi_power){
 		.power_off = on_acpi_power_off,
 		.reset = on_acpi_reset,

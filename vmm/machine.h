@@ -17,6 +17,7 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct mem_device;
 struct memory_file;
 struct memory_file_request;
 struct phases;
@@ -48,8 +49,9 @@ struct machine_window {
 	void *arg;
 };
 
-#define MACHINE_WINDOW_ALIGN MIB(2) /* of addresses on both sides, and of len  \
-				     */
+#define MACHINE_WINDOW_ALIGN                                                   \
+	MIB(2) /* of addresses on both sides, and of len                       \
+		*/
 
 struct machine_request {
 	const struct machine_config *config;
@@ -66,6 +68,8 @@ struct machine_request {
 	/* Persistent memory, in the order of the guest's addresses. */
 	const struct machine_window *windows;
 	size_t window_count;
+	/* One of the devices: memory that comes and goes. NULL: none. */
+	struct mem_device *hotplug;
 	struct loop *loop;
 	struct metrics *metrics;
 	struct machine_events events;

@@ -53,6 +53,8 @@ struct machine {
 	struct vcpu *vcpus[CONFIG_VCPUS_MAX];
 	size_t vcpu_count;
 
+	struct mem_device *hotplug; /* NULL: none */
+
 	bool tracks_dirty;
 	uint64_t *dirty; /* on its way into a snapshot; NULL: none is taken */
 	bool rekick; /* kicks and interrupts may have been lost: before it goes
@@ -84,6 +86,9 @@ int machine_take_addresses(struct machine *machine, const char *what,
 int machine_place_windows(struct machine *machine,
 			  const struct machine_request *request,
 			  struct error *err) must_check;
+
+/* Bytes of guest memory, and of its memory file. */
+uint64_t machine_memory_size(const struct machine_request *request);
 
 /* Creates guest memory and registers it with KVM. @fd: the memory file of
  * GMEM_FILE, taken over in any case; else -1. */

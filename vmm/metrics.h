@@ -160,6 +160,14 @@ struct vcpu_metrics {
 		exit_mmio_write_agg;
 };
 
+struct hotplug_metrics {
+	struct metric activate_fails, queue_event_fails, queue_event_count,
+		plug_count, plug_bytes, plug_fails, unplug_count, unplug_bytes,
+		unplug_fails, unplug_discard_fails, state_count, state_fails,
+		unplug_all_count, unplug_all_fails;
+	struct metric_agg plug_agg, unplug_agg, state_agg, unplug_all_agg;
+};
+
 struct interrupt_metrics {
 	struct metric triggers, config_updates;
 };
@@ -202,6 +210,7 @@ struct metrics {
 	struct entropy_metrics entropy;
 	struct balloon_metrics balloon;
 	struct mmds_metrics mmds;
+	struct hotplug_metrics hotplug;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];
 	size_t device_count;

@@ -262,12 +262,24 @@ static const struct field pmem_fields[] = {
 };
 
 static const struct field hotplug_fields[] = {
-	Z(activate_fails),   Z(queue_event_fails), Z(queue_event_count),
-	Z(plug_count),	     Z(plug_bytes),	   Z(plug_fails),
-	ZG(plug_agg),	     Z(unplug_count),	   Z(unplug_bytes),
-	Z(unplug_fails),     ZG(unplug_agg),	   Z(unplug_discard_fails),
-	Z(state_count),	     Z(state_fails),	   ZG(state_agg),
-	Z(unplug_all_count), Z(unplug_all_fails),  ZG(unplug_all_agg),
+	C(hotplug_metrics, activate_fails),
+	C(hotplug_metrics, queue_event_fails),
+	C(hotplug_metrics, queue_event_count),
+	C(hotplug_metrics, plug_count),
+	C(hotplug_metrics, plug_bytes),
+	C(hotplug_metrics, plug_fails),
+	G(hotplug_metrics, plug_agg),
+	C(hotplug_metrics, unplug_count),
+	C(hotplug_metrics, unplug_bytes),
+	C(hotplug_metrics, unplug_fails),
+	G(hotplug_metrics, unplug_agg),
+	C(hotplug_metrics, unplug_discard_fails),
+	C(hotplug_metrics, state_count),
+	C(hotplug_metrics, state_fails),
+	G(hotplug_metrics, state_agg),
+	C(hotplug_metrics, unplug_all_count),
+	C(hotplug_metrics, unplug_all_fails),
+	G(hotplug_metrics, unplug_all_agg),
 };
 
 #define SECTION(name, member, fields)                                          \
@@ -308,7 +320,7 @@ const struct section metrics_sections[] = {
 	SECTION("vsock", vsock, vsock_fields),
 	SECTION("entropy", entropy, entropy_fields),
 	SECTION("interrupts", interrupts, interrupt_fields),
-	ABSENT_SECTION("memory_hotplug", hotplug_fields),
+	SECTION("memory_hotplug", hotplug, hotplug_fields),
 };
 
 const size_t metrics_section_count = ARRAY_SIZE(metrics_sections);

@@ -183,6 +183,8 @@ static const struct rule loop_only[] = {
 	CALL("epoll_wait", "waits for something to do"),
 	CALL("read", "eventfds, the console, sockets"),
 	IOCTL(KVM_IRQ_LINE, "interrupts of devices"),
+	IOCTL(KVM_SET_USER_MEMORY_REGION,
+	      "memory is plugged into the guest, or unplugged"),
 	CALL("epoll_ctl", "what to wait for"),
 	CALL("timerfd_settime", "timers", ARG(1, TFD_TIMER_ABSTIME)),
 
@@ -221,6 +223,14 @@ static const struct rule loop_only[] = {
 	FCNTL(F_DUPFD_CLOEXEC, "keeps low numbers for clients of the API"),
 	CALL("getrandom", "keys, identifiers, random bytes for the guest",
 	     ARG(2, GRND_NONBLOCK)),
+
+	/* memory that the guest gives back (gmem_discard) */
+	CALL("madvise", "pages of the process's own", ARG(2, MADV_DONTNEED)),
+	CALL("madvise", "pages of a memfd", ARG(2, MADV_REMOVE)),
+	CALL("mmap", "nothing, in place of a memory file's pages",
+	     ARG(2, PROT_READ | PROT_WRITE),
+	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
+	CALL("poll", "has the page-fault handler ended?", ARG(1, 1), ARG(2, 0)),
 
 	/* memory that the guest gives back (gmem_discard) */
 	CALL("madvise", "pages of the process's own", ARG(2, MADV_DONTNEED)),

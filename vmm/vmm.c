@@ -387,6 +387,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 		.device_count = vmm_list_devices(vmm, devices),
 		.windows = windows,
 		.window_count = pmems_count(vmm->pmems),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),

@@ -129,6 +129,7 @@ struct vmm_action {
 		struct serial_config serial;
 		struct balloon_config balloon;
 		struct hotplug_config hotplug;
+		struct hotplug_status hotplug_status; /* GET_HOTPLUG: out */
 		uint64_t size_mib;   /* RESIZE_BALLOON, RESIZE_HOTPLUG */
 		uint64_t interval_s; /* SET_BALLOON_INTERVAL */
 		bool acknowledge;    /* START_HINTING: DONE when finished */

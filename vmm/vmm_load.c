@@ -325,6 +325,7 @@ static int restore_machine(struct load *load, struct error *err)
 		.device_count = vmm_list_devices(vmm, devices),
 		.windows = windows,
 		.window_count = pmems_count(vmm->pmems),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
