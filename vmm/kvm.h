@@ -63,23 +63,6 @@ int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
 int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 		   struct error *err) must_check;
 
-/* What the guest shall find besides its RAM. */
-struct kvm_window {
-	uint64_t gpa, len;
-	const void *hva;
-	bool read_only; /* what the guest writes there ends in an MMIO exit */
-};
-
-/* Registers @window as @slot, without a dirty log. Before
- * kvm_create_irqchip. */
-int kvm_set_window(struct kvm *kvm, uint32_t slot,
-		   const struct kvm_window *window,
-		   struct error *err) must_check;
-
-/* The first address that the guest's processors cannot form. */
-int kvm_address_end(struct kvm *kvm, uint64_t *ret_end,
-		    struct error *err) must_check;
-
 /*
  * Registers slot @n of the pluggable region, or takes it from the guest, for
  * which there is nothing then. The guest may run: the call waits for an SRCU

@@ -322,8 +322,13 @@ static void test_pool_that_is_too_small_is_named(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
-		const struct gmem_request request = {&range, 1, backings[i],
-						     GMEM_PAGES_2M, -1};
+		const struct gmem_request request = {
+			.ranges = &range,
+			.count = 1,
+			.backing = backings[i],
+			.pages = GMEM_PAGES_2M,
+			.fd = -1,
+		};
 		struct gmem *mem = NULL;
 		struct error err = {0};
 
