@@ -25,10 +25,12 @@
 
 #define VIRTIO_ID_BLOCK 2
 
-/* 5.2.4: drives without DISCARD and WRITE_ZEROES end behind the capacity. */
+/* 5.2.4: drives without DISCARD and WRITE_ZEROES end behind seg_max. */
 struct block_config {
 	le64 capacity; /* sectors */
-	le32 not_offered[7];
+	le32 size_max; /* not offered */
+	le32 seg_max;
+	le32 not_offered[5];
 	le32 max_discard_sectors;
 	le32 max_discard_seg;
 	le32 discard_sector_alignment;
@@ -38,8 +40,9 @@ struct block_config {
 	uint8_t unused[3];
 };
 
-/* Without the padding of the structure. */
+/* Without the padding of the structure, and without what is about ranges. */
 #define CONFIG_LEN 60
+#define CONFIG_LEN_SHORT offsetof(struct block_config, not_offered)
 
 static_assert(offsetof(struct block_config, max_discard_sectors) == 36,
 	      "virtio 1.2, 5.2.4");
@@ -436,7 +439,7 @@ static int check_config(const struct drive_config *config, struct error *err)
 
 static uint64_t features_of(const struct drive_config *config)
 {
-	uint64_t features = BIT(VIRTIO_F_EVENT_IDX);
+	uint64_t features = BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_BLK_F_SEG_MAX);
 
 	if (config->is_read_only)
 		features |= BIT(VIRTIO_BLK_F_RO);
@@ -454,6 +457,7 @@ static size_t describe(const struct block_file *file, bool discards,
 {
 	*ret_config = (struct block_config){
 		.capacity = le64_make(file->sectors),
+		.seg_max = le32_make(BLOCK_SEGMENTS_MAX),
 		.max_discard_sectors = le32_make(BLOCK_DISCARD_SECTORS_MAX),
 		.max_discard_seg = le32_make(BLOCK_RANGES_MAX),
 		.discard_sector_alignment = le32_make(file->unit),
@@ -461,7 +465,7 @@ static size_t describe(const struct block_file *file, bool discards,
 		.max_write_zeroes_seg = le32_make(BLOCK_RANGES_MAX),
 		.write_zeroes_may_unmap = 1,
 	};
-	return discards ? CONFIG_LEN : sizeof(ret_config->capacity);
+	return discards ? CONFIG_LEN : CONFIG_LEN_SHORT;
 }
 
 int block_create(struct block **ret_block, const struct drive_config *config,

@@ -19,6 +19,7 @@ struct block_ring_user;
 
 /* Feature bits (5.2.3). */
 enum {
+	VIRTIO_BLK_F_SEG_MAX = 2,
 	VIRTIO_BLK_F_RO = 5,
 	VIRTIO_BLK_F_FLUSH = 9,
 	VIRTIO_BLK_F_DISCARD = 13,
@@ -30,6 +31,10 @@ enum {
 #define BLOCK_DISCARD_SECTORS_MAX (GIB(1) / BLOCK_SECTOR_SIZE)
 #define BLOCK_ZEROES_SECTORS_MAX (MIB(16) / BLOCK_SECTOR_SIZE)
 #define BLOCK_RANGES_MAX 16
+
+/* Pieces of memory in one request: without being told, drivers make a request
+ * of each. Two such requests, with header and status, fill a ring. */
+#define BLOCK_SEGMENTS_MAX 126
 
 /* One range of DISCARD or WRITE_ZEROES, checked. */
 struct block_range {

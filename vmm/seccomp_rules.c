@@ -144,7 +144,7 @@ static const struct rule tuned_allocation[] = {
 
 /* Files of snapshots and working sets (snapshot/new_file.c, page_set.c). */
 static const struct rule files[] = {
-	CALL("pread64", "page tables, memory files"),
+	CALL("pread64", "page tables, memory files, the guest reads its disk"),
 	OPEN(O_RDONLY | O_CLOEXEC, "the process's page tables"),
 	CALL("openat", "a new file, under a temporary name",
 	     ARG(2, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC), ARG(3, 0600)),
@@ -189,8 +189,8 @@ static const struct rule loop_only[] = {
 	CALL("timerfd_settime", "timers", ARG(1, TFD_TIMER_ABSTIME)),
 
 	/* devices */
-	CALL("preadv", "the guest reads its disk"),
-	CALL("pwritev", "the guest writes its disk, memory files"),
+	CALL("preadv", "the guest reads its disk into many pieces"),
+	CALL("pwritev", "the same for writes, and memory files"),
 	CALL("fdatasync", "the guest flushes its disk"),
 	CALL("io_uring_enter", "the same for disks that are Async", ARG(2, 0),
 	     ARG(3, 0), ARG(4, 0)),
@@ -267,7 +267,7 @@ static const struct rule loop_only[] = {
 	IOCTL(KVM_GET_DIRTY_LOG, "dirty pages"),
 	CALL("lseek", "holes", ARG(2, SEEK_DATA)),
 	CALL("lseek", "holes", ARG(2, SEEK_HOLE)),
-	CALL("pwrite64", "memory files"),
+	CALL("pwrite64", "memory files, the guest writes its disk"),
 	CALL("copy_file_range", "pages that are the parent's"),
 	CALL("ftruncate", "a file's length"),
 	CALL("fallocate", "room on the disk", ARG(1, FALLOC_FL_KEEP_SIZE)),

@@ -230,8 +230,9 @@ def check_late(status, limit_ms):
     return ["sleeps were late by %s ms" % late] if late else []
 
 
-def run_chain(t, memory, steps):
-    chain = Chain(t, memory)
+def run_chain(t, memory, steps, **fields):
+    """@fields: of the machine, and `disk` for those of its drive."""
+    chain = Chain(t, memory, **fields)
     for number in range(steps):
         bad = chain.step(number)
         t.point(not bad, chain.name(number), "\n".join(bad))

@@ -3,7 +3,8 @@
 every CPU and writes numbered blocks to a disk, a shell copies files there, and
 the host talks to it over TCP and vsock all the time.
 
-    soak = Soak(t)                # boots it, starts the work
+    soak = Soak(t)                # boots it, starts the work; disk={...}:
+                                  # further fields of its drive
     soak.status()                 # how the work stands, over vsock
     soak.run("command")           # in the guest, over vsock
     soak.monitor = ...            # after a restore: the same guest elsewhere
@@ -146,7 +147,7 @@ class Soak:
     """The guest and what belongs to it on the host."""
 
     def __init__(self, t, kernel="vmlinux", initrd="initrd", vcpus=2, mem=128,
-                 vhost=False, **machine):
+                 vhost=False, disk=None, **machine):
         self.test = t
         network.own_network()
         self.tap = "tap0"
@@ -167,7 +168,8 @@ class Soak:
 
         self.guest = Guest(
             t, kernel=kernel, initrd=with_agent(t, initrd), vcpus=vcpus,
-            mem=mem, drives=[drive("data", self.disk)], configure=configure)
+            mem=mem, drives=[drive("data", self.disk, **(disk or {}))],
+            configure=configure)
         self.start_work()
         self.boot_log = len(self.kernel_log())
 

@@ -293,8 +293,14 @@ def refused_patches_change_nothing(t):
     t.point(fault == "Drive config error: Unable to patch the block device: "
             "Failed perform action on device: Device not found Please verify "
             "the request arguments.", "unknown drive", fault)
+    for engine in ("is_root_device", "io_engine", "discard"):
+        fault = m.fault("PATCH", "/drives/d", {"drive_id": "d", engine: True})
+        t.point("unknown field `%s`" % engine in fault, engine, fault)
+    fault = m.fault("DELETE", "/drives/d")
+    t.point("PCI is not enabled" in fault, "DELETE", fault)
     m.patch("/drives/d", drive_id="d", rate_limiter={})
-    told(m, b"c", b"capacity 256 changes 0")
+    m.patch("/drives/d", drive_id="d", rate_limiter=None, path_on_host=disk)
+    told(m, b"c", b"capacity 256 changes 1")
     told(m, b"r", b"status 0 data 0x64")
 
 

@@ -55,12 +55,15 @@ class Machine:
         self.put("/machine-config", vcpu_count=1, mem_size_mib=256)
         self.put("/boot-source", kernel_image_path=assets + "/bzImage",
                  initrd_path="/job/initrd", boot_args=ARGS)
-        self.put("/network-interfaces/eth0", iface_id="eth0",
-                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
-        self.put("/vsock", guest_cid=3, uds_path=self.vsock)
+        self.add_devices(run)
         self.put("/actions", action_type="InstanceStart")
         self.console = b""
         self.wait_for(b"EMBER-READY")
+
+    def add_devices(self, run):
+        self.put("/network-interfaces/eth0", iface_id="eth0",
+                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
+        self.put("/vsock", guest_cid=3, uds_path=self.vsock)
 
     def put(self, path, **fields):
         call(self.sock, "PUT", path, fields)

@@ -388,8 +388,10 @@ static void test_discard_is_offered_with_its_limits(void **state)
 	assert_int_equal(config32(f, 48), BLOCK_ZEROES_SECTORS_MAX);
 	assert_int_equal(config32(f, 52), BLOCK_RANGES_MAX);
 	assert_int_equal(config32(f, 56), 1);
-	assert_int_equal(config32(f, 8), 0); /* not offered: no limits */
-	/* without them it ends behind the capacity */
+	assert_int_equal(config32(f, 8), 0); /* not offered: no limit */
+	assert_true(f->dev->features & BIT(2));
+	assert_int_equal(config32(f, 12), BLOCK_SEGMENTS_MAX);
+	/* without them it ends behind seg_max */
 	for (int i = 0; i < 2; i++) {
 		config.has_discard = i == 0;
 		config.is_read_only = i == 1;
@@ -397,7 +399,7 @@ static void test_discard_is_offered_with_its_limits(void **state)
 			block_create(&block, &config, &f->metrics, NULL), 0);
 		assert_false(block_virtio(block)->features &
 			     (BIT(13) | BIT(14)));
-		assert_int_equal(block_virtio(block)->config_len, 8);
+		assert_int_equal(block_virtio(block)->config_len, 16);
 		virtio_device_destroy(block_virtio(block));
 	}
 }
