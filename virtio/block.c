@@ -361,12 +361,8 @@ static const struct virtio_device_ops block_ops = {
 /* What this version cannot do is refused, not ignored. */
 static int check_config(const struct drive_config *config, struct error *err)
 {
-	if (!config->path_on_host == !config->socket)
+	if (!config->path_on_host || config->socket)
 		return error_set(err, EINVAL, "Invalid block config.");
-	if (config->socket)
-		return error_set(err, ENOTSUP,
-				 "vhost-user drives (socket) are not supported "
-				 "by this version.");
 	if (config->io_engine == IO_ENGINE_ASYNC)
 		return error_set(err, ENOTSUP,
 				 "io_engine Async is not supported by this "
