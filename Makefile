@@ -58,8 +58,8 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
-	virtio/vsock_state.c virtio/pmem_file.c virtio/pmem.c virtio/entropy.c virtio/balloon.c virtio/balloon_pages.c \
-	virtio/balloon_stats.c virtio/mem.c
+	virtio/vsock_state.c virtio/vhost_user.c virtio/vhost_user_blk.c virtio/pmem_file.c virtio/pmem.c virtio/entropy.c \
+	virtio/balloon.c virtio/balloon_pages.c virtio/balloon_stats.c virtio/mem.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c api/pmem.c api/entropy.c \
 	api/serial.c api/balloon.c api/hotplug.c \

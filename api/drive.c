@@ -43,7 +43,7 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_BOOL,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(is_read_only),
-	 .present = NO_PRESENT},
+	 .present = AT(has_is_read_only)},
 	{.name = "path_on_host",
 	 .kind = FIELD_STRING,
 	 .flags = FIELD_NULLABLE,
@@ -53,13 +53,13 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(rate_limiter),
-	 .present = NO_PRESENT,
+	 .present = AT(has_rate_limiter),
 	 .parse = limiter_parse},
 	{.name = "io_engine",
 	 .kind = FIELD_CHOICE,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(io_engine),
-	 .present = NO_PRESENT,
+	 .present = AT(has_io_engine),
 	 .choices = engine_choices},
 	{.name = "socket",
 	 .kind = FIELD_STRING,
@@ -132,10 +132,17 @@ int api_patch_drive(struct api_call *call)
 	return ret;
 }
 
+/* Of a drive with a socket the back end decides these. */
+static void hide_engine(json_t *object)
+{
+	json_object_set_new(object, "is_read_only", json_null());
+	json_object_set_new(object, "io_engine", json_null());
+}
+
 /* What is not in the interface that clients know is shown where it was used. */
 json_t *drive_to_json(const struct drive_config *config)
 {
-	json_t *drive = json_pack(
+	json_t *object = json_pack(
 		"{s:s, s:s?, s:b, s:s, s:b, s:s?, s:o, s:s, s:s?}", "drive_id",
 		config->drive_id, "partuuid", config->partuuid,
 		"is_root_device", config->is_root_device, "cache_type",
@@ -145,7 +152,9 @@ json_t *drive_to_json(const struct drive_config *config)
 		"io_engine", engine_choices[config->io_engine].name, "socket",
 		config->socket);
 
-	if (drive && config->has_discard && !config->discard)
-		json_object_set_new(drive, "discard", json_false());
-	return drive;
+	if (object && config->has_discard && !config->discard)
+		json_object_set_new(object, "discard", json_false());
+	if (object && config->socket)
+		hide_engine(object);
+	return object;
 }

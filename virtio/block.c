@@ -428,12 +428,8 @@ static const struct virtio_device_ops block_ops = {
 /* What this version cannot do is refused, not ignored. */
 static int check_config(const struct drive_config *config, struct error *err)
 {
-	if (!config->path_on_host == !config->socket)
+	if (!config->path_on_host || config->socket)
 		return error_set(err, EINVAL, "Invalid block config.");
-	if (config->socket)
-		return error_set(err, ENOTSUP,
-				 "vhost-user drives (socket) are not supported "
-				 "by this version.");
 	return 0;
 }
 

@@ -156,10 +156,11 @@ void virtio_device_settle(struct virtio_device *dev)
 /* As if queue 0 had been kicked. */
 void virtio_device_settle_soon(struct virtio_device *dev)
 {
+	const struct loop_source *wake = dev->wake ? dev->wake : dev->kicks[0];
 	const uint64_t one = 1;
 
-	if (dev->unsettled && dev->ops->settle && dev->kicks[0] &&
-	    write(dev->kicks[0]->fd, &one, sizeof(one)) < 0)
+	if (dev->unsettled && dev->ops->settle && wake &&
+	    write(wake->fd, &one, sizeof(one)) < 0)
 		log_error("%s: cannot wake the loop", dev->ops->name);
 }
 

@@ -117,6 +117,9 @@ struct virtio_device {
 
 	/* Where kicks arrive; the transport's, NULL without one. */
 	struct loop_source *kicks[VIRTIO_QUEUES_MAX];
+	/* What wakes the loop to settle, where kicks are somebody else's. NULL:
+	 * the kicks of queue 0. */
+	struct loop_source *wake;
 
 	pthread_mutex_t irq_lock;
 	_Atomic uint32_t interrupt_status; /* the line is up while not 0 */

@@ -95,6 +95,8 @@ struct drive_config {
 	enum io_engine io_engine;
 	bool has_discard, discard; /* not said: true */
 	struct rate_limiter_update rate_limiter;
+	/* They were given: with a socket they must not be. */
+	bool has_is_read_only, has_io_engine, has_rate_limiter;
 };
 
 struct drive_update {

@@ -168,13 +168,15 @@ static int map_region(const struct gmem *mem, struct gmem_region *region)
 
 static int make_memfd(uint64_t size, enum gmem_pages pages)
 {
-	unsigned flags = MFD_CLOEXEC;
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	AUTO_CLOSE int fd = -1;
 
 	if (pages == GMEM_PAGES_2M)
 		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
 	fd = memfd_create("guest-memory", flags);
-	if (fd < 0 || ftruncate(fd, (off_t)size))
+	/* Whoever else gets it could cut it, and have us die of that. */
+	if (fd < 0 || ftruncate(fd, (off_t)size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return -errno;
 	return take_fd(&fd);
 }

@@ -227,7 +227,8 @@ static void put_sum(struct line *line, const struct metrics *metrics,
 static void put_devices(struct line *line, const struct metrics *metrics)
 {
 	for (size_t kind = 0; kind < METRICS_DEVICE_KINDS; kind++)
-		put_sum(line, metrics, (enum metrics_device_kind)kind);
+		if (kind != METRICS_VHOST_USER_BLOCK)
+			put_sum(line, metrics, (enum metrics_device_kind)kind);
 	for (size_t d = 0; d < metrics->device_count; d++)
 		put_section(line, metrics->devices[d].key,
 			    section_of(&metrics->devices[d]),

@@ -46,6 +46,12 @@ struct block_metrics {
 	struct metric_agg read_agg, write_agg;
 };
 
+struct vhost_user_block_metrics {
+	struct metric activate_fails, cfg_fails;
+	struct metric_store init_time_us, activate_time_us,
+		config_change_time_us;
+};
+
 struct net_metrics {
 	struct metric activate_fails, cfg_fails, no_rx_avail_buffer,
 		no_tx_avail_buffer, event_fails, rx_queue_event_count,
@@ -177,6 +183,7 @@ enum metrics_device_kind {
 	METRICS_BLOCK,
 	METRICS_NET,
 	METRICS_PMEM,
+	METRICS_VHOST_USER_BLOCK, /* there is no sum of these */
 	METRICS_DEVICE_KINDS,
 };
 

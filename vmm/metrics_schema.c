@@ -59,6 +59,14 @@ static const struct field block_fields[] = {
 	G(block_metrics, write_agg),
 };
 
+static const struct field vhost_user_block_fields[] = {
+	C(vhost_user_block_metrics, activate_fails),
+	C(vhost_user_block_metrics, cfg_fails),
+	S(vhost_user_block_metrics, init_time_us),
+	S(vhost_user_block_metrics, activate_time_us),
+	S(vhost_user_block_metrics, config_change_time_us),
+};
+
 static const struct field deprecated_fields[] = {
 	{"deprecated_http_api_calls", COUNT, 0},
 };
@@ -299,6 +307,9 @@ const struct section metrics_device_sections[] = {
 	[METRICS_BLOCK] = {"block", 0, block_fields, ARRAY_SIZE(block_fields)},
 	[METRICS_NET] = {"net", 0, net_fields, ARRAY_SIZE(net_fields)},
 	[METRICS_PMEM] = {"pmem", 0, pmem_fields, ARRAY_SIZE(pmem_fields)},
+	[METRICS_VHOST_USER_BLOCK] = {"vhost_user_block", 0,
+				      vhost_user_block_fields,
+				      ARRAY_SIZE(vhost_user_block_fields)},
 };
 
 const struct section metrics_sections[] = {

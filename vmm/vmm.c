@@ -371,6 +371,15 @@ size_t vmm_list_devices(const struct vmm *vmm,
 	return count;
 }
 
+/* Back ends of drives share it. */
+static enum gmem_backing memory_backing(const struct vmm *vmm)
+{
+	for (size_t i = 0; i < drives_count(vmm->drives); i++)
+		if (drives_vhost_user(vmm->drives, i))
+			return GMEM_MEMFD;
+	return vmm->options.memory_backing;
+}
+
 static int build_machine(struct vmm *vmm, struct error *err)
 {
 	struct virtio_device *devices[VMM_DEVICES_MAX];
@@ -378,7 +387,7 @@ static int build_machine(struct vmm *vmm, struct error *err)
 	struct cmdline cmdline;
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
-		.backing = vmm->options.memory_backing,
+		.backing = memory_backing(vmm),
 		.boot_timer = vmm->options.boot_timer,
 		.kernel_fd = vmm->boot.kernel_fd,
 		.initrd_fd = vmm->boot.initrd_fd,
