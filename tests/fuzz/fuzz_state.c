@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A state file of anybody's making, loaded into a block, a network and a socket
- * device, the serial port and the keyboard controller, each of which is then
- * used. The input is the file, whose CRC is put right; a section 'RAM ' in it
- * is put over the rings in guest memory. What loads must be fit to be used,
- * saved, and loaded again.
+ * A state file of anybody's making, loaded into a block, a network, a socket
+ * and a pmem device, the serial port and the keyboard controller, each of which
+ * is then used. The input is the file, whose CRC is put right; a section 'RAM '
+ * in it is put over the rings in guest memory. What loads must be fit to be
+ * used, saved, and loaded again.
  *
  * With EMBER_STATE_SEEDS=<directory> the program writes files as the devices
  * make them: that is the corpus.
@@ -14,6 +14,7 @@
 #include "tests/fake/turn.h"
 #include "virtio/block.h"
 #include "virtio/net.h"
+#include "virtio/pmem.h"
 #include "virtio/vsock.h"
 #include "vmm/i8042.h"
 #include "vmm/log.h"
@@ -26,8 +27,8 @@
 #include <sys/mman.h>
 
 #define RING_SIZE 16
-#define DEVICES 3
-#define RINGS 6
+#define DEVICES 4
+#define RINGS 7
 #define DATA (RING_DATA + 0x10000) /* behind the rings */
 #define SIZE_MAX_INPUT 4096
 #define RAM STATE_TAG('R', 'A', 'M', ' ')
@@ -36,7 +37,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Which of the rings is a device's first queue, in the order of its queues. */
-static const uint16_t first_ring[DEVICES] = {0, 1, 3};
+static const uint16_t first_ring[DEVICES] = {0, 1, 3, 6};
 
 /* A microVM's devices, in one guest memory. */
 struct machine {
@@ -47,6 +48,7 @@ struct machine {
 	struct block_metrics block_metrics;
 	struct net_metrics net_metrics;
 	struct vsock_metrics vsock_metrics;
+	struct pmem_metrics pmem_metrics;
 	struct uart_metrics uart_metrics;
 	struct i8042_metrics i8042_metrics;
 };
@@ -90,6 +92,19 @@ static struct virtio_device *make_vsock(struct machine *machine)
 	return vsock_virtio(vsock);
 }
 
+static struct virtio_device *make_pmem(struct machine *machine)
+{
+	const struct pmem_config config = {.id = disk_path,
+					   .path_on_host = disk_path};
+	struct pmem *pmem = NULL;
+
+	if (pmem_create(&pmem, &config, &machine->pmem_metrics, NULL) ||
+	    pmem_open(pmem, disk_path, false, NULL))
+		abort();
+	pmem_place(pmem, UINT64_C(0x8000000000));
+	return pmem_virtio(pmem);
+}
+
 static void no_reset(void *arg)
 {
 	(void)arg;
@@ -126,6 +141,7 @@ static void create(struct machine *machine)
 	devices[0] = make_block(machine);
 	devices[1] = make_net(machine);
 	devices[2] = make_vsock(machine);
+	devices[3] = make_pmem(machine);
 	for (size_t i = 0; i < DEVICES; i++)
 		slot_create(&machine->slots[i], devices[i], loop,
 			    machine->rings[0].mem);
