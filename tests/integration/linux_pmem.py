@@ -40,6 +40,11 @@ def pmem(path, name="p", **fields):
                                        path_on_host=path, **fields)
 
 
+def override(path):
+    """Of the device that pmem() makes."""
+    return [{"id": "p", "path_on_host": path}]
+
+
 def killed(guest):
     guest.monitor.signal(9)
     guest.monitor.close()
@@ -102,6 +107,11 @@ def clones_share_an_erofs_root(t):
                 "root", mount)
         sums.add(guest.sh("cat /bin/busybox /sbin/init | sha256sum"))
     t.point(len(sums) == 1, "both read the same", str(sums))
+    cached = "grep ^Cached: /proc/meminfo | tr -dc 0-9"
+    before_read = guests[0].number(cached)
+    guests[0].sh("cat /bin/busybox /sbin/init >/dev/null")
+    more = guests[0].number(cached) - before_read
+    t.point(more < 512, "and have no copy of it", "%d KiB" % more)
     fields = mapping(guests[0], image)
     t.point(fields["Private_Clean"] + fields["Private_Dirty"] == 0
             and fields["Rss"] > 512 and fields["Pss"] <= fields["Rss"] / 2,
@@ -163,6 +173,8 @@ def data_survives_and_moves(t):
     snapshot = Snapshot(t)
     snapshot.create(guest.monitor, sync=False)
     killed(guest)
+    copy = t.path("copy")
+    shutil.copyfile(path, copy)
     guest.monitor = snapshot.load(t)
     read = "echo 3 >/proc/sys/vm/drop_caches; sha256sum < /dev/pmem0"
     t.point(guest.sh(read).split()[0] == written, "a clone reads it")
@@ -170,6 +182,10 @@ def data_survives_and_moves(t):
              % NEEDLE)
     killed(guest)
     t.point(has(path, NEEDLE), "and writes it")
+    guest.monitor = snapshot.load(t, pmem_overrides=override(copy))
+    t.point(guest.sh(read).split()[0] == written and not has(copy, NEEDLE),
+            "another one reads a copy")
+    killed(guest)
 
     guest.monitor = snapshot.load(t)
     guest.sh("echo 3 >/proc/sys/vm/drop_caches")
