@@ -84,11 +84,11 @@ UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_i
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native test_vcpu \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
-	test_entropy \
+	test_entropy test_pmem test_pmems test_windows \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args \
-	fuzz_entropy
+	fuzz_entropy fuzz_pmem
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -174,13 +174,14 @@ $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
 $(B)/tests/unit/test_entropy: LDFLAGS += -Wl,--wrap=getrandom
+$(B)/tests/unit/test_pmem: LDFLAGS += -Wl,--wrap=fdatasync
 
-# These have the real kvm.c: two on ioctls that are faked, one on /dev/kvm.
-KVM_TESTS := test_kvm_state test_kvm_native test_vcpu
+# These have the real kvm.c: on ioctls that are faked, one on /dev/kvm.
+KVM_TESTS := test_kvm_state test_kvm_native test_vcpu test_windows
 $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
-$(B)/tests/unit/test_kvm_state $(B)/tests/unit/test_vcpu: LDFLAGS += -Wl,--wrap=ioctl
+$(B)/tests/unit/test_kvm_state $(B)/tests/unit/test_vcpu $(B)/tests/unit/test_windows: LDFLAGS += -Wl,--wrap=ioctl
 
 JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
 $(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a

@@ -49,9 +49,8 @@ struct machine_window {
 	void *arg;
 };
 
-#define MACHINE_WINDOW_ALIGN                                                   \
-	MIB(2) /* of addresses on both sides, and of len                       \
-		*/
+/* Of addresses on both sides, and of lengths. */
+#define MACHINE_WINDOW_ALIGN MIB(2)
 
 struct machine_request {
 	const struct machine_config *config;

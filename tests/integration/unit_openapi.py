@@ -17,6 +17,8 @@ TABLES = {
     "BootSource": ("boot.c", "fields"),
     "Drive": ("drive.c", "put_fields"),
     "PartialDrive": ("drive.c", "patch_fields"),
+    "Pmem": ("pmem.c", "put_fields"),
+    "PartialPmem": ("pmem.c", "patch_fields"),
     "RateLimiter": ("limiter.c", "limiter_fields"),
     "TokenBucket": ("limiter.c", "bucket_fields"),
     "NetworkInterface": ("net.c", "put_fields"),

@@ -155,7 +155,8 @@ def _guest_root(packages, directory):
 
 
 def _make_ext4(path, tree, mib):
-    command(["mke2fs", "-q", "-t", "ext4", "-m", "0", "-E",
+    """Blocks are pages, so that files can be mapped where they are."""
+    command(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-m", "0", "-E",
              "root_owner=0:0", "-d", tree, path, "%dM" % mib])
 
 

@@ -36,6 +36,13 @@ static void save_all(struct state_writer *writer)
 				       .guest_mac = {2, 3, 4, 5, 6, 7},
 				       .mtu = 1500};
 	const struct vsock_config vsock = {.guest_cid = 3, .uds_path = path};
+	const struct pmem_config pmem = {
+		.id = id,
+		.path_on_host = path,
+		.root_device = true,
+		.rate_limiter.has_bandwidth = true,
+		.rate_limiter.values.bandwidth = {11, 21, 31},
+	};
 	const struct mmds_config mmds = {.interfaces = interfaces,
 					 .interface_count = 2,
 					 .version = MMDS_V2,
@@ -50,6 +57,7 @@ static void save_all(struct state_writer *writer)
 	config_state_save_drive(writer, 0, &drive);
 	config_state_save_net(writer, 0, &net);
 	config_state_save_vsock(writer, &vsock);
+	config_state_save_pmem(writer, 0, &pmem);
 	config_state_save_mmds(writer, &mmds);
 	snapshot_meta_save(writer, &meta);
 	pair_save(writer, &pair);
@@ -116,6 +124,16 @@ static int load_vsock(const struct state_file *file, struct error *err)
 	return ret;
 }
 
+static int load_pmem(const struct state_file *file, struct error *err)
+{
+	struct pmem_config config = {0};
+	bool found;
+	int ret = config_state_load_pmem(file, 0, &config, &found, err);
+
+	pmem_config_release(&config);
+	return ret;
+}
+
 static int load_mmds(const struct state_file *file, struct error *err)
 {
 	struct mmds_config config = {0};
@@ -151,6 +169,7 @@ static const struct {
 	{STATE_TAG('D', 'R', 'I', 'V'), load_drive},
 	{STATE_TAG('N', 'E', 'T', 'I'), load_net},
 	{STATE_TAG('V', 'S', 'O', 'K'), load_vsock},
+	{STATE_TAG('P', 'M', 'E', 'M'), load_pmem},
 	{STATE_TAG('M', 'M', 'D', 'S'), load_mmds},
 	{STATE_TAG('M', 'E', 'T', 'A'), load_meta},
 	{STATE_TAG('P', 'A', 'I', 'R'), load_pair},
@@ -176,6 +195,7 @@ static void test_what_was_saved_is_loaded(void **state)
 {
 	struct drive_config drive = {0};
 	struct net_config net = {0};
+	struct pmem_config pmem = {0};
 	struct mmds_config mmds = {0};
 	struct state_file file;
 	bool found;
@@ -196,12 +216,21 @@ static void test_what_was_saved_is_loaded(void **state)
 	assert_int_equal(config_state_load_mmds(&file, &mmds, &found, NULL), 0);
 	assert_int_equal(mmds.interface_count, 2);
 	assert_int_equal(mmds.version, MMDS_V2);
+	assert_int_equal(config_state_load_pmem(&file, 0, &pmem, &found, NULL),
+			 0);
+	assert_true(found && pmem.root_device && !pmem.read_only);
+	assert_string_equal(pmem.id, id);
+	assert_string_equal(pmem.path_on_host, path);
+	assert_int_equal(pmem.rate_limiter.values.bandwidth.size, 11);
+	assert_true(config_state_has_pmem(&file, id));
+	assert_false(config_state_has_pmem(&file, path));
 	assert_true(config_state_has_drive(&file, id));
 	assert_true(config_state_has_net(&file, id));
 	assert_false(config_state_has_drive(&file, path));
 	assert_false(config_state_has_net(&file, "some_i"));
 	drive_config_release(&drive);
 	net_config_release(&net);
+	pmem_config_release(&pmem);
 	mmds_config_release(&mmds);
 	state_file_release(&file);
 }
