@@ -22,6 +22,8 @@ TABLES = {
     "NetworkInterface": ("net.c", "put_fields"),
     "PartialNetworkInterface": ("net.c", "patch_fields"),
     "Vsock": ("vsock.c", "put_fields"),
+    "MemoryHotplug": ("hotplug.c", "put_fields"),
+    "MemoryHotplugSize": ("hotplug.c", "patch_fields"),
     "MmdsConfig": ("mmds.c", "config_fields"),
     "Action": ("actions.c", "action_fields"),
     "VmState": ("actions.c", "state_fields"),
