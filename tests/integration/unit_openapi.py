@@ -30,6 +30,8 @@ TABLES = {
     "BalloonUpdate": ("balloon.c", "resize_fields"),
     "BalloonStatsUpdate": ("balloon.c", "interval_fields"),
     "BalloonStartHinting": ("balloon.c", "hinting_fields"),
+    "MemoryHotplug": ("hotplug.c", "put_fields"),
+    "MemoryHotplugSize": ("hotplug.c", "patch_fields"),
     "MmdsConfig": ("mmds.c", "config_fields"),
     "Action": ("actions.c", "action_fields"),
     "VmState": ("actions.c", "state_fields"),

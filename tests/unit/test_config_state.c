@@ -43,6 +43,7 @@ static void save_all(struct state_writer *writer)
 		.rate_limiter.has_bandwidth = true,
 		.rate_limiter.values.bandwidth = {11, 21, 31},
 	};
+	const struct hotplug_config hotplug = {1024, 4, 256};
 	const struct mmds_config mmds = {.interfaces = interfaces,
 					 .interface_count = 2,
 					 .version = MMDS_V2,
@@ -58,6 +59,7 @@ static void save_all(struct state_writer *writer)
 	config_state_save_net(writer, 0, &net);
 	config_state_save_vsock(writer, &vsock);
 	config_state_save_pmem(writer, 0, &pmem);
+	config_state_save_hotplug(writer, &hotplug);
 	config_state_save_mmds(writer, &mmds);
 	snapshot_meta_save(writer, &meta);
 	pair_save(writer, &pair);
@@ -134,6 +136,18 @@ static int load_pmem(const struct state_file *file, struct error *err)
 	return ret;
 }
 
+static int load_hotplug(const struct state_file *file, struct error *err)
+{
+	struct hotplug_config config = {0};
+	bool found;
+	int ret = config_state_load_hotplug(file, &config, &found, err);
+
+	/* What is loaded could have been configured. */
+	if (!ret && found)
+		assert_int_equal(hotplug_config_check(&config, NULL), 0);
+	return ret;
+}
+
 static int load_mmds(const struct state_file *file, struct error *err)
 {
 	struct mmds_config config = {0};
@@ -170,6 +184,7 @@ static const struct {
 	{STATE_TAG('N', 'E', 'T', 'I'), load_net},
 	{STATE_TAG('V', 'S', 'O', 'K'), load_vsock},
 	{STATE_TAG('P', 'M', 'E', 'M'), load_pmem},
+	{STATE_TAG('H', 'P', 'L', 'C'), load_hotplug},
 	{STATE_TAG('M', 'M', 'D', 'S'), load_mmds},
 	{STATE_TAG('M', 'E', 'T', 'A'), load_meta},
 	{STATE_TAG('P', 'A', 'I', 'R'), load_pair},
@@ -197,6 +212,7 @@ static void test_what_was_saved_is_loaded(void **state)
 	struct net_config net = {0};
 	struct pmem_config pmem = {0};
 	struct mmds_config mmds = {0};
+	struct hotplug_config hotplug = {0};
 	struct state_file file;
 	bool found;
 
@@ -213,6 +229,11 @@ static void test_what_was_saved_is_loaded(void **state)
 			 0);
 	assert_int_equal(net.guest_mac[5], 7);
 	assert_int_equal(net.mtu, 1500);
+	assert_int_equal(
+		config_state_load_hotplug(&file, &hotplug, &found, NULL), 0);
+	assert_true(found && hotplug.total_size_mib == 1024 &&
+		    hotplug.block_size_mib == 4 &&
+		    hotplug.slot_size_mib == 256);
 	assert_int_equal(config_state_load_mmds(&file, &mmds, &found, NULL), 0);
 	assert_int_equal(mmds.interface_count, 2);
 	assert_int_equal(mmds.version, MMDS_V2);

@@ -69,6 +69,7 @@ static void start(struct fixture *f)
 
 	f->ring.driver_idx = f->ring.device_idx = 0;
 	ring_set_driver_idx(&f->ring, 0);
+	assert_int_equal(gmem_zero(f->ring.mem, RING_DEVICE, 4), 0);
 	slot_activate(&f->slot, rings, UINT64_MAX);
 }
 
@@ -515,6 +516,99 @@ static void test_reset_changes_no_block(void **state)
 	assert_int_equal(fake_kvm.slots, 3);
 }
 
+/* ------------------------------------------------------------- large requests
+ */
+
+/* Sends it and lets the loop come round once; the response comes later. */
+static void begin(struct fixture *f, uint16_t type, uint16_t blocks)
+{
+	put_request(f, type, REGION, blocks);
+	ring_set_desc(&f->ring, 0, REQUEST, 24, RING_NEXT, 1);
+	ring_set_desc(&f->ring, 1, RESPONSE, 10, RING_WRITE, 0);
+	ring_publish(&f->ring, 0);
+	pthread_mutex_lock(&f->slot.dev->lock);
+	assert_true(virtio_device_queue_event(f->slot.dev, 0));
+	pthread_mutex_unlock(&f->slot.dev->lock);
+}
+
+static bool answered(struct fixture *f)
+{
+	uint32_t id, used;
+
+	return ring_take(&f->ring, &id, &used) && used == 10;
+}
+
+static void test_large_requests_take_turns(void **state)
+{
+	struct fixture *f = *state;
+	struct hotplug_status status;
+
+	resize(f, 512);
+	begin(f, PLUG, BLOCKS);
+	mem_device_status(f->device, &status);
+	assert_int_equal(status.plugged_size_mib, 256);
+	assert_false(answered(f));
+	resize(f, 128); /* meanwhile */
+	slot_kick(&f->slot, 0);
+	assert_true(answered(f));
+	assert_int_equal(field(f, NOW), MIB(512));
+	begin(f, UNPLUG, BLOCKS);
+	assert_int_equal(field(f, NOW), MIB(496));
+	assert_int_equal(fake_kvm.slots, 15);
+	slot_kick(&f->slot, 0);
+	assert_true(answered(f));
+	assert_int_equal(fake_kvm.slots, 0);
+	assert_int_equal(f->metrics.hotplug.unplug_bytes.value, MIB(512));
+	assert_int_equal(f->metrics.hotplug.unplug_count.value, 1);
+	resize(f, 512);
+	assert_int_equal(request(f, PLUG, 0, BLOCKS, NULL), ACK);
+	begin(f, UNPLUG_ALL, 0);
+	assert_int_equal(field(f, NOW), MIB(496));
+	assert_int_equal(field(f, USABLE), MIB(512));
+	slot_kick(&f->slot, 0);
+	assert_true(answered(f));
+	assert_int_equal(field(f, NOW), 0);
+}
+
+static void test_reset_between_turns_leaves_what_is_done(void **state)
+{
+	struct fixture *f = *state;
+
+	resize(f, 512);
+	assert_int_equal(request(f, PLUG, 0, BLOCKS, NULL), ACK);
+	begin(f, UNPLUG, BLOCKS);
+	pthread_mutex_lock(&f->slot.dev->lock);
+	virtio_device_reset(f->slot.dev);
+	pthread_mutex_unlock(&f->slot.dev->lock);
+	start(f);
+	slot_kick(&f->slot, 0);
+	assert_false(answered(f));
+	assert_int_equal(field(f, NOW), MIB(496));
+	assert_int_equal(state_of(f, 0, 8), UNPLUGGED);
+	assert_int_equal(state_of(f, MIB(16), BLOCKS - 8), PLUGGED);
+	/* A broken ring ends it as well. */
+	begin(f, UNPLUG_ALL, 0);
+	pthread_mutex_lock(&f->slot.dev->lock);
+	virtio_device_needs_reset(f->slot.dev, "test");
+	virtio_device_reset(f->slot.dev);
+	pthread_mutex_unlock(&f->slot.dev->lock);
+	start(f);
+	assert_int_equal(state_of(f, MIB(32), BLOCKS - 16), PLUGGED);
+}
+
+static void test_plug_that_fails_in_its_second_turn_is_undone(void **state)
+{
+	struct fixture *f = *state;
+
+	resize(f, 512);
+	fake_kvm.slot_fail = fake_kvm.slot_calls + 4;
+	assert_int_equal(request(f, PLUG, 0, BLOCKS, NULL), BUSY);
+	assert_int_equal(fake_kvm.slots, 0);
+	assert_int_equal(field(f, NOW), 0);
+	assert_int_equal(f->metrics.hotplug.plug_bytes.value, 0);
+	assert_int_equal(request(f, PLUG, 0, BLOCKS, NULL), ACK);
+}
+
 /* ---------------------------------------------------------------- snapshots */
 
 /* The device's own section besides that of the memory. */
@@ -590,6 +684,25 @@ static void test_clone_has_what_was_plugged(void **state)
 	state_file_release(&file);
 }
 
+static void test_snapshot_waits_for_the_end_of_a_request(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file file;
+	struct clone clone;
+
+	resize(f, 512);
+	assert_int_equal(request(f, PLUG, 0, BLOCKS, NULL), ACK);
+	begin(f, UNPLUG, BLOCKS - 1);
+	save(f, &file);
+	assert_true(answered(f));
+	assert_int_equal(field(f, NOW), BLOCK);
+	assert_int_equal(clone_load(f, &clone, &file), 0);
+	assert_true(gmem_contains(clone.mem, REGION + MIB(510), BLOCK));
+	assert_false(gmem_contains(clone.mem, REGION + MIB(508), 1));
+	clone_destroy(&clone);
+	state_file_release(&file);
+}
+
 /* Where it is in the file: behind a section's head. */
 #define OFF_REQUESTED 12
 #define OFF_USABLE (OFF_REQUESTED + 8)
@@ -660,8 +773,8 @@ static void test_state_of_another_size_is_refused(void **state)
 	struct state_file file;
 
 	save(f, &file);
-	assert_int_equal(
-		mem_device_create(&device, &larger, &f->metrics, NULL), 0);
+	assert_int_equal(mem_device_create(&device, &larger, &f->metrics, NULL),
+			 0);
 	assert_int_equal(mem_device_load(device, &file, &f->err), -EINVAL);
 	assert_non_null(strstr(f->err.text, "32 bytes for 512 blocks"));
 	virtio_device_destroy(mem_device_virtio(device));
@@ -689,7 +802,11 @@ int main(void)
 		TEST(test_response_outside_of_ram_is_dropped),
 		TEST(test_broken_ring_needs_a_reset),
 		TEST(test_reset_changes_no_block),
+		TEST(test_large_requests_take_turns),
+		TEST(test_reset_between_turns_leaves_what_is_done),
+		TEST(test_plug_that_fails_in_its_second_turn_is_undone),
 		TEST(test_clone_has_what_was_plugged),
+		TEST(test_snapshot_waits_for_the_end_of_a_request),
 		TEST(test_hostile_state_is_refused),
 		TEST(test_state_of_another_size_is_refused),
 	};
