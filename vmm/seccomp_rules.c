@@ -213,7 +213,7 @@ static const struct rule loop_only[] = {
 	     ARG(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
 	CALL("sendmsg", "tells a vhost-user back end where things are",
 	     ARG(2, MSG_NOSIGNAL | MSG_DONTWAIT)),
-	CALL("poll", "waits for its answer"),
+	CALL("poll", "waits for its answer; has a page-fault handler ended?"),
 	CALL("socket", "the guest wants to talk to a host program",
 	     ARG(0, AF_UNIX),
 	     ARG(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), ARG(2, 0)),
@@ -235,7 +235,6 @@ static const struct rule loop_only[] = {
 	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
 	CALL("madvise", "the same in huge pages, malloc too if told so",
 	     ARG(2, MADV_HUGEPAGE)),
-	CALL("poll", "has the page-fault handler ended?", ARG(1, 1), ARG(2, 0)),
 
 	/* pause, resume, the end */
 	CALL("tgkill", "kicks a vCPU out of the guest", ARG(0, SECCOMP_OWN_PID),
