@@ -198,15 +198,18 @@ static int place_window(struct machine *machine, uint32_t slot,
 		.hva = window->hva,
 		.read_only = window->read_only,
 	};
-	int ret =
-		machine_take_addresses(machine, window->name, window->len,
-				       MACHINE_WINDOW_ALIGN, &mapped.gpa, err);
+	int ret = machine_take_addresses(machine, "persistent memory",
+					 window->len, MACHINE_WINDOW_ALIGN,
+					 &mapped.gpa, err);
 
 	if (!ret)
 		ret = kvm_set_window(&machine->kvm, slot, &mapped, err);
-	if (!ret)
-		window->placed(window->arg, mapped.gpa);
-	return ret;
+	if (ret) {
+		error_prefix(err, "Pmem device %s: ", window->name);
+		return ret;
+	}
+	window->placed(window->arg, mapped.gpa);
+	return 0;
 }
 
 int machine_place_windows(struct machine *machine,

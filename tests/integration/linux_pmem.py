@@ -15,7 +15,7 @@ import shutil  # noqa: E402
 import time  # noqa: E402
 
 from linuxguest import (  # noqa: E402
-    BOOT_SECONDS, MIB, Guest, asset, root_disk)
+    BOOT_SECONDS, MIB, NEWER, NEWER_ARGS, Guest, asset, root_disk)
 from snapshots import Snapshot  # noqa: E402
 from tap import main, test  # noqa: E402
 
@@ -125,6 +125,18 @@ def clones_share_an_erofs_root(t):
     for guest in guests:
         guest.power_off()
     t.point(sha256(image) == before, "the file is as it was")
+
+
+@test
+def a_newer_kernel_has_an_erofs_root(t):
+    guest = Guest(t, kernel="vmlinux" + NEWER, initrd="initrd" + NEWER,
+                  extra=NEWER_ARGS + " rootfstype=erofs rootflags=dax",
+                  configure=pmem(asset("rootfs.erofs"), root_device=True,
+                                 read_only=True))
+    mount = guest.sh("grep ' / erofs ' /proc/mounts")
+    t.point(guest.where == "disk" and "ro," in mount and "dax" in mount,
+            "root", mount)
+    guest.power_off()
 
 
 def check_cut(t, guest, path):

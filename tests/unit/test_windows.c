@@ -177,8 +177,16 @@ static void test_place_windows_says_why_not(void **state)
 	host.error = ENOMEM;
 	assert_int_equal(machine_place_windows(machine, &request, &err),
 			 -ENOMEM);
-	assert_string_equal(err.text, "KVM_SET_USER_MEMORY_REGION of slot 16: "
-				      "Out of memory (os error 12)");
+	assert_string_equal(err.text,
+			    "Pmem device a: KVM_SET_USER_MEMORY_REGION of slot "
+			    "16: Out of memory (os error 12)");
+	machine->address_end = MEMMAP_DEVICE_MEMORY;
+	assert_int_equal(machine_place_windows(machine, &request, &err),
+			 -ENOSPC);
+	assert_string_equal(err.text,
+			    "Pmem device a: persistent memory: 2 MiB at guest "
+			    "address 0x8000200000 do not fit below "
+			    "0x8000000000, where its addresses end");
 	assert_int_equal(gpa, 0);
 }
 
