@@ -84,11 +84,11 @@ UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_i
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native test_vcpu \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
-	test_entropy test_pmem test_pmems test_windows \
+	test_entropy test_vhost_user test_pmem test_pmems test_windows \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
 FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_balloon fuzz_mem fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args \
-	fuzz_entropy fuzz_pmem
+	fuzz_entropy fuzz_pmem fuzz_vhost_user
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 

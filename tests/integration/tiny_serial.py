@@ -242,7 +242,7 @@ def config_files_have_no_such_section(t):
     out = t.path("out")
     m = Monitor(test=t, args=["--config-file", t.write("config", json.dumps({
         "boot-source": {"kernel_image_path": guest("hello")}, "drives": [],
-        "serial": {"serial_out_path": out}}))])
+        "serial": {"serial_out_path": out}}))], wait=False)
     m.expect(b"done\n")
     assert m.wait() == 0
     assert not os.path.exists(out)

@@ -39,15 +39,15 @@ def spare():
     return HugePool.free()
 
 
-def smaps_kib(pid, field, least_kib):
-    """Sum of a field over the process's mappings of at least that size."""
+def smaps_kib(pid, field, guest_kib):
+    """Sum of a field over the process's mappings of about that size."""
     total, size = 0, 0
     with open("/proc/%d/smaps" % pid) as source:
         for line in source:
             name, _, rest = line.partition(":")
             if name == "Size":
                 size = int(rest.split()[0])
-            elif name == field and size >= least_kib:
+            elif name == field and guest_kib <= size < 2 * guest_kib:
                 total += int(rest.split()[0])
     return total
 
