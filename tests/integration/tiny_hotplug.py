@@ -246,6 +246,25 @@ def unplugged_memory_goes_back_to_the_host(t):
             "%d %d %d" % (before, used, after))
 
 
+@test
+def memory_in_a_memfd_too(t):
+    g = start(t, args=["--memory-backing", "memfd"])
+    g.resize(128)
+    g.plug(0, 2)
+    g.write(8, 0x5)
+    g.unplug(0, 2)
+    g.plug(0, 2)
+    t.point(g.read(8) == 0, "it is empty when plugged again")
+    g.write(8, 0x6)
+    g.write(BLOCK + 8, 0x7)
+    g.unplug(BLOCK)
+    pause(g.m)
+    snapshot = Snapshot(t)
+    snapshot.create(g.m)
+    found = [page for page in pages(snapshot.memory) if page >= RAM // 4096]
+    t.point(found == [RAM // 4096], "and in snapshots", str(found))
+
+
 # ------------------------------------------------------------------ snapshots
 
 def plugged_guest(t, **machine):
@@ -414,6 +433,73 @@ def a_clone_on_a_handler_plugs_and_unplugs(t):
     m = Monitor(test=t)
     m.put("/snapshot/load", **handler.body(snapshot, resume_vm=True))
     check_clone(t, m, "Uffd")
+
+
+@test
+def a_diff_on_a_handler_has_zeros_for_what_was_unplugged(t):
+    g = plugged_guest(t)
+    pause(g.m)
+    snapshot = Snapshot(t)
+    snapshot.create(g.m)
+    g.m.close()
+    handler = Handler(t, honest(snapshot))
+    m = Monitor(test=t)
+    m.put("/snapshot/load", **handler.body(snapshot, resume_vm=True,
+                                           track_dirty_pages=True))
+    g = Told(m)
+    g.unplug(SLOT)
+    g.write(BLOCK + 8192, 0x31)
+    pause(m)
+    faults = handler.faults
+    diff = Snapshot(t, "diff")
+    diff.create(m, snapshot_type="Diff")
+    high = {page: data for page, data in pages(diff.memory).items()
+            if page >= RAM // 4096}
+    first = (RAM + SLOT) // 4096
+    t.point(sorted(high) == [(RAM + BLOCK) // 4096 + 2] + list(
+        range(first, first + 512)), "the pages", str(len(high)))
+    t.point(not any(any(high[page]) for page in range(first, first + 512)),
+            "zeros")
+    t.point(handler.faults == faults, "which nobody was asked for",
+            "%d, %d" % (faults, handler.faults))
+    m.close()
+    merge(diff.memory, snapshot.memory)
+    snapshot.state = diff.state
+    g = Told(snapshot.load(t))
+    t.point(g.read(BLOCK + 8192) == 0x31 and g.read(4096) == 0xabc0,
+            "merged it goes on")
+    g.plug(SLOT)
+    t.point(g.read(SLOT + 4096) == 0, "without what was unplugged")
+
+
+@test
+def a_working_set_may_know_memory_that_is_not_there(t):
+    """It is recorded by a clone that plugs more, and brought in for ones that
+    have not yet."""
+    injail.give_proc(t)
+    g = plugged_guest(t)
+    pause(g.m)
+    snapshot = Snapshot(t)
+    snapshot.create(g.m)
+    g.m.close()
+    path = t.path("set")
+    m = snapshot.load(t, record_working_set={"path": path, "at": "Request"})
+    g = Told(m)
+    g.plug(2 * BLOCK, 2)
+    for addr in range(2 * BLOCK, 4 * BLOCK, 4096):
+        if addr % (16 * 4096) == 0:
+            g.write(addr, 1)
+    g.read(4096)
+    m.put("/vm/working-set")
+    m.close()
+    for way in ("Beside", "Before", "Copy"):
+        m = snapshot.load(t, working_set_path=path, prefetch=way)
+        g = Told(m)
+        t.point(g.read(4096) == 0xabc0 and g.state(2 * BLOCK, 2) == UNPLUGGED,
+                way)
+        t.point("not brought in completely" not in m.log, way + ": all",
+                m.log)
+        m.close()
 
 
 @test
