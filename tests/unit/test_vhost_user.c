@@ -404,8 +404,12 @@ struct board {
 static void board_create(struct board *board, enum gmem_backing backing)
 {
 	const struct gmem_range range = {0, RING_MEMORY};
-	const struct gmem_request request = {&range, 1, backing, GMEM_PAGES_4K,
-					     -1};
+	const struct gmem_request request = {
+		.ranges = &range,
+		.count = 1,
+		.backing = backing,
+		.fd = -1,
+	};
 
 	memset(board, 0, sizeof(*board));
 	assert_int_equal(ring_create(&board->ring, 16), 0);
