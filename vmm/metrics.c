@@ -21,7 +21,8 @@
 /* They are in every line: bounded, so that a line is. */
 #define PROPERTIES_MAX 4096
 
-/* Room for all sections, METRICS_DEVICES_MAX devices and properties. */
+/* Room for all sections, METRICS_DEVICES_MAX devices and properties. Too much
+ * for a thread's stack; of an allocation only what is used is ever there. */
 #define LINE_SIZE KIB(192)
 
 /* ----------------------------------------------------------- taking values */
@@ -108,12 +109,12 @@ static void each_counter(struct metrics *metrics,
 struct line {
 	size_t len;
 	bool overflow;
-	char text[LINE_SIZE];
+	char *text; /* LINE_SIZE bytes */
 };
 
 static void put_bytes(struct line *line, const char *bytes, size_t len)
 {
-	if (len > sizeof(line->text) - line->len) {
+	if (len > LINE_SIZE - line->len) {
 		line->overflow = true;
 		return;
 	}
@@ -312,15 +313,13 @@ static void collect_log_counts(struct logger_metrics *logger)
 		     log_throttled_count());
 }
 
-int metrics_flush(struct metrics *metrics)
+static int flush(struct metrics *metrics, char *text)
 {
-	struct line line;
+	struct line line = {.text = text};
 	int ret;
 
 	if (metrics->fd < 0)
 		return 0;
-	line.len = 0;
-	line.overflow = false;
 	collect_log_counts(&metrics->logger);
 	ret = write_line(metrics, &line);
 	if (ret == 0)
@@ -330,6 +329,16 @@ int metrics_flush(struct metrics *metrics)
 				   ? &metrics->logger.missed_metrics_count
 				   : &metrics->logger.metrics_fails);
 	return ret == -EAGAIN ? 0 : ret;
+}
+
+int metrics_flush(struct metrics *metrics)
+{
+	return flush(metrics, metrics->lines);
+}
+
+int metrics_flush_last(struct metrics *metrics)
+{
+	return flush(metrics, metrics->lines + LINE_SIZE);
 }
 
 /* -------------------------------------------------------------- life cycle */
@@ -345,6 +354,7 @@ void metrics_release(struct metrics *metrics)
 {
 	close_fd(&metrics->fd);
 	free(take_ptr(metrics->properties_json));
+	free(take_ptr(metrics->lines));
 }
 
 int metrics_configure(struct metrics *metrics, struct metrics_config *config,
@@ -362,6 +372,11 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 				 "bad user input: properties are longer than "
 				 "%d bytes.",
 				 PROPERTIES_MAX);
+	if (!metrics->lines)
+		metrics->lines = malloc(2 * LINE_SIZE);
+	if (!metrics->lines)
+		return error_set_os(err, ENOMEM,
+				    "Cannot initialize the metrics system:");
 	metrics->fd = open(config->path,
 			   O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
 	if (metrics->fd < 0)

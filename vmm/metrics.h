@@ -227,6 +227,7 @@ struct metrics {
 	bool configured, emit_id, emit_snapshot_phases;
 	char id[65];
 	char *properties_json;
+	char *lines; /* two: one for metrics_flush_last alone */
 };
 
 static inline void metric_add(struct metric *metric, uint64_t n)
@@ -258,6 +259,10 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
  * room (counted as missed); -errno otherwise. Counters keep the differences
  * that were not written. Loop thread. */
 int metrics_flush(struct metrics *metrics) must_check;
+
+/* The same when a signal ends the process, from whatever it interrupts, also
+ * metrics_flush. Any thread. */
+int metrics_flush_last(struct metrics *metrics) must_check;
 
 /* Adds `<kind>_<id>`; replaces one of the same id. -ENOSPC when full. */
 int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,
