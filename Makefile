@@ -226,7 +226,7 @@ GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o
 guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed $(GUEST_B)/inject ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
-AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
+AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c guest/disk.c
 $(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -Os $(WARN) -static -s -o $@ $(AGENT_SRCS)
