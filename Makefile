@@ -120,7 +120,8 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
 HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c virtio/balloon% virtio/mem.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c,$(VIRTIO_SRCS)) \
+	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
@@ -232,7 +233,7 @@ GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o
 guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed $(GUEST_B)/inject ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
-AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
+AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c guest/disk.c
 $(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -Os $(WARN) -static -s -o $@ $(AGENT_SRCS)

@@ -193,13 +193,13 @@ static int begin_ranges(struct block_request *request,
 {
 	struct chain *chain = &request->chain;
 	uint64_t len = chain->readable.left;
-	uint64_t count = len / sizeof(struct block_segment);
+	size_t count = len / sizeof(struct block_segment);
 
 	(void)sector; /* the ranges have their own */
 	if (!count || count > BLOCK_RANGES_MAX ||
 	    len % sizeof(struct block_segment) || disk->file->read_only)
 		return BLOCK_S_IOERR;
-	for (uint16_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct block_segment segment;
 		int status = chain_read(chain, &segment, sizeof(segment))
 				     ? BLOCK_S_IOERR

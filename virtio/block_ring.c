@@ -298,21 +298,28 @@ static int start(struct block_ring *ring)
 	return ret;
 }
 
+static int refuse(struct error *err, int ret)
+{
+	return error_set_os(err, -ret,
+			    "io_engine Async needs io_uring, which this host "
+			    "does not let us use:");
+}
+
 int block_ring_create(struct block_ring **ret_ring, struct error *err)
 {
 	struct block_ring *ring = calloc(1, sizeof(*ring));
-	/* Large enough to be a mapping of its own. */
-	AUTO_FREE struct block_request *store =
-		calloc(BLOCK_RING_DEPTH, sizeof(*store));
-	int ret = ring && store ? start(ring) : -ENOMEM;
+	int ret;
 
+	if (!ring)
+		return refuse(err, -ENOMEM);
+	/* Large enough to be a mapping of its own. */
+	ring->store = calloc(BLOCK_RING_DEPTH, sizeof(*ring->store));
+	ret = ring->store ? start(ring) : -ENOMEM;
 	if (ret) {
+		free(ring->store);
 		free(ring);
-		return error_set_os(err, -ret,
-				    "io_engine Async needs io_uring, which "
-				    "this host does not let us use:");
+		return refuse(err, ret);
 	}
-	ring->store = take_ptr(store);
 	ring->source = (struct loop_source){
 		.fd = ring->uring.ring_fd,
 		.events = EPOLLIN,

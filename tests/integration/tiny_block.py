@@ -527,10 +527,12 @@ def host_without_io_uring(t):
 
 @test
 def backing_file_may_be_removed(t):
-    m, disk = at_the_console(t)
-    os.unlink(disk)
-    told(m, b"w", b"status 0 data 0x5555aaaa")
-    told(m, b"r", b"status 0 data 0x5555aaaa")
+    for engine in ("Sync", "Async"):
+        m, disk = at_the_console(t, io_engine=engine)
+        os.unlink(disk)
+        told(m, b"w", b"status 0 data 0x5555aaaa")
+        told(m, b"r", b"status 0 data 0x5555aaaa")
+        m.close()
 
 
 @test

@@ -388,6 +388,34 @@ static void test_starved_device_goes_on_after_reset_of_another(void **state)
 	slot_destroy(&slot);
 }
 
+/* A limit holds back what has not been begun, and nothing else. */
+static void test_limited_device_gives_back_what_is_in_flight(void **state)
+{
+	static const struct rate_limiter_update update = {
+		.values.ops = {.size = 2, .refill_time_ms = 60000},
+		.has_ops = true,
+	};
+	static const struct rate_limiter_update none = {.has_ops = true};
+	struct fixture *f = *state;
+
+	block_update_limiter(f->block, &update);
+	fake_block_ring.hold = true;
+	for (uint16_t i = 0; i < 3; i++)
+		post_write(&f->ring, i, 512);
+	slot_kick(&f->slot, 0);
+	assert_int_equal(f->metrics.rate_limiter_throttled_events.value, 1);
+	assert_int_equal(fake_block_ring.taken - fake_block_ring.given, 2);
+	fake_block_ring_finish(f->block_ring);
+	assert_int_equal(next_back(f), 0);
+	assert_int_equal(next_back(f), 1);
+	assert_int_equal(next_back(f), -1);
+	fake_block_ring.hold = false;
+	block_update_limiter(f->block, &none);
+	turn_briefly(f->loop);
+	assert_int_equal(next_back(f), 2);
+	assert_int_equal(sector_byte(f, 2), 3);
+}
+
 static void test_flush_and_discard_go_through_the_ring(void **state)
 {
 	const struct {
@@ -427,6 +455,7 @@ int main(void)
 		CASE(test_other_file_waits_for_what_is_in_flight),
 		CASE(test_full_ring_loses_nothing),
 		CASE(test_starved_device_goes_on_after_reset_of_another),
+		CASE(test_limited_device_gives_back_what_is_in_flight),
 		CASE(test_flush_and_discard_go_through_the_ring),
 	};
 

@@ -100,7 +100,7 @@ static struct fixture *need_ring(void **state)
 }
 
 /* Of all of the @i-th part of the disk. */
-static void post(struct fixture *f, uint16_t i, uint32_t type)
+static void post_to(struct ring *ring, uint16_t i, uint32_t type)
 {
 	const struct {
 		le32 type, reserved;
@@ -109,16 +109,20 @@ static void post(struct fixture *f, uint16_t i, uint32_t type)
 	uint16_t first = (uint16_t)(4 * i), out = type == IN ? RING_WRITE : 0;
 
 	assert_int_equal(
-		gmem_write(f->ring.mem, HEADER(i), &header, sizeof(header)), 0);
-	assert_int_equal(gmem_write(f->ring.mem, STATUS(i), "\xee", 1), 0);
-	ring_set_desc(&f->ring, first, HEADER(i), 16, RING_NEXT,
+		gmem_write(ring->mem, HEADER(i), &header, sizeof(header)), 0);
+	assert_int_equal(gmem_write(ring->mem, STATUS(i), "\xee", 1), 0);
+	ring_set_desc(ring, first, HEADER(i), 16, RING_NEXT,
 		      (uint16_t)(first + 1));
-	ring_set_desc(&f->ring, (uint16_t)(first + 1), DATA(i),
+	ring_set_desc(ring, (uint16_t)(first + 1), DATA(i),
 		      type == FLUSH ? 0 : LENGTH, out | RING_NEXT,
 		      (uint16_t)(first + 2));
-	ring_set_desc(&f->ring, (uint16_t)(first + 2), STATUS(i), 1, RING_WRITE,
-		      0);
-	ring_publish(&f->ring, first);
+	ring_set_desc(ring, (uint16_t)(first + 2), STATUS(i), 1, RING_WRITE, 0);
+	ring_publish(ring, first);
+}
+
+static void post(struct fixture *f, uint16_t i, uint32_t type)
+{
+	post_to(&f->ring, i, type);
 }
 
 static void fill(struct fixture *f, uint16_t i, uint8_t value)
@@ -188,6 +192,59 @@ static void keep_busy(struct fixture *f)
 		post(f, i, OUT);
 	post(f, REQUESTS - 1, FLUSH);
 	slot_kick(&f->slot, 0);
+}
+
+struct pair {
+	struct fixture *f;
+	struct ring *other;
+	unsigned back[2];
+};
+
+static bool both_back(void *arg)
+{
+	struct pair *pair = arg;
+	uint32_t id, len;
+
+	while (ring_take(&pair->f->ring, &id, &len))
+		pair->back[0]++;
+	while (ring_take(pair->other, &id, &len))
+		pair->back[1]++;
+	return pair->back[0] == REQUESTS / 2 && pair->back[1] == REQUESTS / 2;
+}
+
+/* Whoever looks at the ring finds what is the other's as well. */
+static void test_two_devices_share_the_ring(void **state)
+{
+	struct fixture *f = need_ring(state);
+	const struct drive_config config = {
+		.drive_id = f->path,
+		.path_on_host = f->path,
+		.cache_type = CACHE_WRITEBACK,
+	};
+	struct block_metrics metrics = {0};
+	struct block *block = NULL;
+	struct ring other;
+	struct ring *rings[1] = {&other};
+	struct slot slot;
+
+	assert_int_equal(block_create(&block, &config, &metrics, NULL), 0);
+	assert_int_equal(block_use_ring(block, f->block_ring, NULL), 0);
+	ring_share(&other, &f->ring, 2, RING_SIZE);
+	slot_create(&slot, block_virtio(block), f->loop, f->ring.mem);
+	slot_activate(&slot, rings, ~BIT(VIRTIO_F_EVENT_IDX));
+	for (int round = 0; round < ROUNDS; round++) {
+		struct pair pair = {.f = f, .other = &other};
+
+		for (uint16_t i = 0; i < REQUESTS / 2; i++) {
+			post(f, i, i % 4 ? OUT : FLUSH);
+			post_to(&other, (uint16_t)(i + REQUESTS / 2),
+				i % 4 ? IN : FLUSH);
+			slot_kick(&f->slot, 0);
+			slot_kick(&slot, 0);
+		}
+		assert_true(turn_until(f->loop, both_back, &pair));
+	}
+	slot_destroy(&slot);
 }
 
 static void *reset(void *arg)
@@ -324,6 +381,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(test_what_is_written_is_read_back),
+		CASE(test_two_devices_share_the_ring),
 		CASE(test_reset_by_another_thread_ends_all),
 		CASE(test_pause_waits_for_the_disk),
 		CASE(test_destroy_with_requests_in_flight),
