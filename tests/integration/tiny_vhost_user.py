@@ -11,6 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor, TIMEOUT, guest, guest_points, need_kvm
+from hugepages import HugePool
 from rows import check
 from tap import SLOW, Skip, main, test
 from vhostuser import (GET_CONFIG, GET_FEATURES, GET_PROTOCOL_FEATURES,
@@ -467,6 +468,40 @@ def no_snapshots(t):
     assert not os.path.exists(t.path("state"))
     m.patch("/vm", state="Resumed")
     told(m, b"r", b"status 0 data 0x64")
+
+
+@test
+def memory_of_two_regions(t):
+    m = at_the_console(t, Daemon(t, t.write("disk", numbered())),
+                       mem_size_mib=3584)
+    told(m, b"w", b"status 0 data 0x5555aaaa")
+    told(m, b"r", b"status 0 data 0x5555aaaa")
+
+
+@test
+def memory_in_the_pool(t):
+    HugePool(t, 64)
+    m = at_the_console(t, Daemon(t, t.write("disk", numbered())),
+                       mem_size_mib=128, huge_pages="2M")
+    told(m, b"r", b"status 0 data 0x64")
+
+
+@test
+def two_of_them_and_a_file(t):
+    need_kvm()
+    m = Monitor(test=t)
+    m.put("/entropy")
+    for name, first in (("a", 7), ("b", 8)):
+        disk = t.write("disk_" + name, struct.pack("<Q", first) + bytes(504))
+        put(m, Daemon(t, disk, name).drive(name))
+    m.put("/drives/c", drive_id="c", is_root_device=False,
+          path_on_host=t.write("plain", struct.pack("<Q", 9) + bytes(504)))
+    m.start(guest("many"))
+    assert m.wait() == 0
+    lines = guest_points(t, m.console)
+    used = [line for line in lines if line.startswith(("used", "lost"))]
+    t.point(used == ["used 2 at 5 data 7", "used 2 at 6 data 8",
+                     "used 2 at 7 data 9", "used 4 at 8"], "all work", used)
 
 
 @test
