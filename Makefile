@@ -120,7 +120,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
 HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c,$(VIRTIO_SRCS)) \
+	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c virtio/entropy.c,$(VIRTIO_SRCS)) \
 	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c

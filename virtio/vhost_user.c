@@ -345,21 +345,62 @@ void vhost_user_close(struct vhost_user *vhost)
 	close_fd(&vhost->fd);
 }
 
+/* The answer to GET_CONFIG, @len bytes. */
+static int receive_config(const struct vhost_user *vhost,
+			  struct message *message, size_t len,
+			  uint64_t deadline_ns)
+{
+	const struct config_head *head = &message->config.head;
+	int ret = receive(vhost, message, GET_CONFIG, sizeof(*head) + len,
+			  deadline_ns);
+
+	return !ret && (head->offset || head->size != len) ? -EPROTO : ret;
+}
+
+/* Once there is something to read. */
+static int receive_owed(struct vhost_user *vhost, uint64_t deadline_ns)
+{
+	struct message message = empty;
+	int ret = receive_config(vhost, &message, vhost->owed, deadline_ns);
+
+	/* Half an answer is not one that may still come. */
+	vhost->owed = 0;
+	return ret == -ETIMEDOUT ? -EPROTO : ret;
+}
+
+static int ask_config(struct vhost_user *vhost, struct message *message,
+		      size_t len)
+{
+	uint64_t deadline_ns = monotonic_ns() + VHOST_USER_TIMEOUT_NS;
+	int ret;
+
+	if (vhost->owed) {
+		ret = wait_readable(vhost->fd, deadline_ns);
+		if (!ret)
+			ret = receive_owed(vhost, deadline_ns);
+		if (ret)
+			return ret;
+	}
+	message->config.head.size = (uint32_t)len;
+	ret = send_message(vhost, message, GET_CONFIG,
+			   sizeof(message->config.head) + len, NULL, 0);
+	if (ret)
+		return ret;
+	vhost->owed = len;
+	ret = wait_readable(vhost->fd, deadline_ns);
+	if (ret)
+		return ret;
+	vhost->owed = 0;
+	ret = receive_config(vhost, message, len, deadline_ns);
+	return ret == -ETIMEDOUT ? -EPROTO : ret;
+}
+
 int vhost_user_get_config(struct vhost_user *vhost, void *config, size_t len,
 			  struct error *err)
 {
-	struct message message = {
-		.config.head = {.size = (uint32_t)len},
-	};
-	size_t size = sizeof(message.config.head) + len;
-	int ret = send_message(vhost, &message, GET_CONFIG, size, NULL, 0);
+	struct message message = empty;
+	int ret = ask_config(vhost, &message, len);
 
-	if (!ret)
-		ret = receive(vhost, &message, GET_CONFIG, size,
-			      monotonic_ns() + VHOST_USER_TIMEOUT_NS);
-	if (!ret &&
-	    (message.config.head.offset || message.config.head.size != len))
-		ret = -EPROTO;
 	if (ret)
 		return failed(ret, "GET_CONFIG", err);
 	memcpy(config, message.config.bytes, len);
@@ -447,9 +488,12 @@ int vhost_user_ask_stop(struct vhost_user *vhost)
 	} request = {
 		.header = {GET_VRING_BASE, VERSION, sizeof(request.state)},
 	};
-	/* Not sendmsg: this is what vCPU threads may do with descriptors. */
-	ssize_t n = write(vhost->fd, &request, sizeof(request));
+	ssize_t n;
 
+	if (vhost->owed)
+		return -EBUSY;
+	/* Not sendmsg: this is what vCPU threads may do with descriptors. */
+	n = write(vhost->fd, &request, sizeof(request));
 	if (n < 0)
 		return -errno;
 	if ((size_t)n != sizeof(request))
@@ -465,14 +509,23 @@ int vhost_user_end_stop(struct vhost_user *vhost)
 		       monotonic_ns() + VHOST_USER_TIMEOUT_NS);
 }
 
-int vhost_user_check_idle(const struct vhost_user *vhost)
+int vhost_user_check_idle(struct vhost_user *vhost)
 {
-	uint8_t byte;
-	ssize_t n = recv(vhost->fd, &byte, 1, MSG_PEEK);
+	for (;;) {
+		uint8_t byte;
+		ssize_t n = recv(vhost->fd, &byte, 1, MSG_PEEK);
+		int ret;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n < 0)
-		return -errno;
-	return n ? -EPROTO : -ECONNRESET;
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (n == 0)
+			return -ECONNRESET;
+		if (!vhost->owed)
+			return -EPROTO;
+		/* Some write a header and what follows apart. */
+		ret = receive_owed(vhost,
+				   monotonic_ns() + VHOST_USER_TIMEOUT_NS);
+		if (ret)
+			return ret;
+	}
 }

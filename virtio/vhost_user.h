@@ -27,6 +27,7 @@
 struct vhost_user {
 	int fd;		   /* -1: closed */
 	uint64_t features; /* agreed on, PROTOCOL_FEATURES among them */
+	size_t owed;	   /* bytes of a configuration that is late; 0: none */
 };
 
 /*
@@ -44,7 +45,8 @@ int vhost_user_adopt(struct vhost_user *ret_vhost, int fd, uint64_t wanted,
 
 void vhost_user_close(struct vhost_user *vhost);
 
-/* The first @len bytes of the device's configuration space. */
+/* The first @len bytes of the device's configuration space. After -ETIMEDOUT
+ * the connection is still good: the answer may come late, for nobody. */
 int vhost_user_get_config(struct vhost_user *vhost, void *config, size_t len,
 			  struct error *err) must_check;
 
@@ -59,13 +61,14 @@ int vhost_user_start(struct vhost_user *vhost, const struct virtio_device *dev,
 /*
  * Has it stop, in two steps. The first waits until there is an answer, and
  * reads nothing: it may be taken on a vCPU thread. When it returns 0 an honest
- * back end does not touch guest memory any more. -ETIMEDOUT, -errno. The second
- * looks at the answer.
+ * back end does not touch guest memory any more. -ETIMEDOUT, -EBUSY if it owes
+ * another answer, -errno. The second looks at the answer.
  */
 int vhost_user_ask_stop(struct vhost_user *vhost) must_check;
 int vhost_user_end_stop(struct vhost_user *vhost) must_check;
 
-/* 0: it is there and has nothing to say, as it should be between requests. */
-int vhost_user_check_idle(const struct vhost_user *vhost) must_check;
+/* 0: it is there and has nothing to say, as it should be between requests, but
+ * for what it owes: that is taken. */
+int vhost_user_check_idle(struct vhost_user *vhost) must_check;
 
 #endif

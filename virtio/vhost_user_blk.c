@@ -334,7 +334,7 @@ static int refresh(struct vhost_user_blk *blk, struct error *err)
 	ret = vhost_user_get_config(&blk->vhost, space, sizeof(space), err);
 	if (!ret)
 		virtio_device_set_config(&blk->dev, space, sizeof(space));
-	else /* an answer may still come, to be taken for another's */
+	else if (ret != -ETIMEDOUT)
 		give_up(blk, err->text);
 	return ret;
 }

@@ -360,6 +360,56 @@ static void test_get_config_refuses_another_part(void **state)
 	assert_int_equal(config[1], 0);
 }
 
+static int get_config(struct fixture *f)
+{
+	uint8_t config[CONFIG_LEN];
+
+	return vhost_user_get_config(&f->vhost, config, CONFIG_LEN, &f->err);
+}
+
+/* It is not taken for the answer to something else. */
+static void test_configuration_that_is_late_is_for_nobody(void **state)
+{
+	struct fixture *f = *state;
+
+	agree(f);
+	assert_int_equal(get_config(f), -ETIMEDOUT);
+	assert_int_equal(vhost_user_check_idle(&f->vhost), 0);
+	assert_int_equal(vhost_user_ask_stop(&f->vhost), -EBUSY);
+	say_config(f, 0, CONFIG_LEN);
+	assert_int_equal(vhost_user_check_idle(&f->vhost), 0);
+	say_config(f, 0, CONFIG_LEN); /* one too many */
+	assert_int_equal(vhost_user_check_idle(&f->vhost), -EPROTO);
+}
+
+static void test_late_configuration_is_waited_for_by_the_next(void **state)
+{
+	struct fixture *f = *state;
+
+	agree(f);
+	assert_int_equal(get_config(f), -ETIMEDOUT);
+	assert_int_equal(get_config(f), -ETIMEDOUT);
+	say_config(f, 0, CONFIG_LEN);
+	say_config(f, 0, CONFIG_LEN);
+	assert_int_equal(get_config(f), 0);
+	assert_int_equal(vhost_user_check_idle(&f->vhost), 0);
+	say_u64(f, GET_VRING_BASE, 0);
+	assert_int_equal(vhost_user_ask_stop(&f->vhost), 0);
+	assert_int_equal(vhost_user_end_stop(&f->vhost), 0);
+}
+
+static void test_half_a_configuration_is_none(void **state)
+{
+	struct fixture *f = *state;
+
+	agree(f);
+	say_header(f, GET_CONFIG, REPLY, 12 + CONFIG_LEN);
+	assert_int_equal(get_config(f), -EPROTO);
+	assert_int_equal(get_config(f), -ETIMEDOUT);
+	say_header(f, GET_CONFIG, REPLY, 12 + CONFIG_LEN);
+	assert_int_equal(vhost_user_check_idle(&f->vhost), -EPROTO);
+}
+
 /* A descriptor that comes with an answer is not kept. */
 static void test_descriptors_of_the_back_end_are_dropped(void **state)
 {
@@ -583,6 +633,9 @@ int main(void)
 		CASE(test_connect_refuses_paths_that_are_none),
 		CASE(test_get_config_gives_bytes),
 		CASE(test_get_config_refuses_another_part),
+		CASE(test_configuration_that_is_late_is_for_nobody),
+		CASE(test_late_configuration_is_waited_for_by_the_next),
+		CASE(test_half_a_configuration_is_none),
 		CASE(test_descriptors_of_the_back_end_are_dropped),
 		CASE(test_start_says_where_everything_is),
 		CASE(test_start_does_not_share_other_memory),
