@@ -82,7 +82,7 @@ static void sort(uint32_t *pfns, size_t count)
 /* Drivers that go downwards send what only has to be turned round. */
 static void reverse_if_descending(uint32_t *pfns, size_t count)
 {
-	if (pfns[0] <= pfns[count - 1])
+	if (count < 2 || pfns[0] <= pfns[count - 1])
 		return;
 	for (size_t i = 0; i < count / 2; i++) {
 		const uint32_t pfn = pfns[i];

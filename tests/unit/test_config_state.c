@@ -44,6 +44,10 @@ static void save_all(struct state_writer *writer)
 		.rate_limiter.values.bandwidth = {11, 21, 31},
 	};
 	const struct hotplug_config hotplug = {1024, 4, 256};
+	const struct balloon_config balloon = {.amount_mib = 7,
+					       .deflate_on_oom = true,
+					       .stats_polling_interval_s = 9,
+					       .free_page_reporting = true};
 	const struct mmds_config mmds = {.interfaces = interfaces,
 					 .interface_count = 2,
 					 .version = MMDS_V2,
@@ -60,6 +64,7 @@ static void save_all(struct state_writer *writer)
 	config_state_save_vsock(writer, &vsock);
 	config_state_save_pmem(writer, 0, &pmem);
 	config_state_save_hotplug(writer, &hotplug);
+	config_state_save_balloon(writer, &balloon);
 	config_state_save_mmds(writer, &mmds);
 	snapshot_meta_save(writer, &meta);
 	pair_save(writer, &pair);
@@ -148,6 +153,14 @@ static int load_hotplug(const struct state_file *file, struct error *err)
 	return ret;
 }
 
+static int load_balloon(const struct state_file *file, struct error *err)
+{
+	struct balloon_config config = {0};
+	bool found;
+
+	return config_state_load_balloon(file, &config, &found, err);
+}
+
 static int load_mmds(const struct state_file *file, struct error *err)
 {
 	struct mmds_config config = {0};
@@ -185,6 +198,7 @@ static const struct {
 	{STATE_TAG('V', 'S', 'O', 'K'), load_vsock},
 	{STATE_TAG('P', 'M', 'E', 'M'), load_pmem},
 	{STATE_TAG('H', 'P', 'L', 'C'), load_hotplug},
+	{STATE_TAG('B', 'A', 'L', 'C'), load_balloon},
 	{STATE_TAG('M', 'M', 'D', 'S'), load_mmds},
 	{STATE_TAG('M', 'E', 'T', 'A'), load_meta},
 	{STATE_TAG('P', 'A', 'I', 'R'), load_pair},
@@ -213,6 +227,7 @@ static void test_what_was_saved_is_loaded(void **state)
 	struct pmem_config pmem = {0};
 	struct mmds_config mmds = {0};
 	struct hotplug_config hotplug = {0};
+	struct balloon_config balloon = {0};
 	struct state_file file;
 	bool found;
 
@@ -234,6 +249,11 @@ static void test_what_was_saved_is_loaded(void **state)
 	assert_true(found && hotplug.total_size_mib == 1024 &&
 		    hotplug.block_size_mib == 4 &&
 		    hotplug.slot_size_mib == 256);
+		config_state_load_balloon(&file, &balloon, &found, NULL), 0);
+	assert_true(found && balloon.deflate_on_oom &&
+		    !balloon.free_page_hinting && balloon.free_page_reporting);
+	assert_int_equal(balloon.amount_mib, 7);
+	assert_int_equal(balloon.stats_polling_interval_s, 9);
 	assert_int_equal(config_state_load_mmds(&file, &mmds, &found, NULL), 0);
 	assert_int_equal(mmds.interface_count, 2);
 	assert_int_equal(mmds.version, MMDS_V2);
