@@ -56,7 +56,8 @@ VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
-	virtio/vsock_state.c virtio/entropy.c virtio/balloon.c virtio/mem.c
+	virtio/vsock_state.c virtio/entropy.c virtio/balloon.c virtio/balloon_pages.c \
+	virtio/balloon_stats.c virtio/mem.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c api/pmem.c api/entropy.c \
 	api/serial.c api/balloon.c api/hotplug.c \
@@ -74,7 +75,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
+	test_gmem test_chain test_queue test_mmio test_block test_balloon test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
@@ -115,7 +116,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
 HOT := vmm/gmem.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+	$(filter-out %_state.c virtio/balloon%,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)

@@ -158,6 +158,16 @@ static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_balloon(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_BALLOON};
+	int ret = json_read_object(text, value, &balloon_shape, &action.balloon,
+				   err);
+
+	return ret ? ret : run(vmm, &action, err);
+}
+
 /* An empty list asks for nothing, and is what GET /vm/config prints. */
 static int refuse_section(struct vmm *vmm, const struct json_text *text,
 			  const json_t *value, struct error *err)
@@ -183,7 +193,7 @@ static const struct {
 	{"vsock", false, apply_vsock},
 	{"mmds-config", false, apply_mmds}, /* names interfaces */
 	{"cpu-config", false, refuse_section},
-	{"balloon", false, refuse_section},
+	{"balloon", false, apply_balloon},
 	{"entropy", false, refuse_section},
 	{"pmem", false, refuse_section},
 	{"memory-hotplug", false, refuse_section},

@@ -13,6 +13,7 @@ extern const struct json_shape boot_source_shape; /* boot_source_config */
 extern const struct json_shape drive_put_shape;	  /* drive_config */
 extern const struct json_shape net_put_shape;	  /* net_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
+extern const struct json_shape balloon_shape;	  /* balloon_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */

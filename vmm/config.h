@@ -129,6 +129,21 @@ struct balloon_config {
 	bool free_page_reporting;
 };
 
+#define BALLOON_STATS_MAX 16
+
+/* What a guest says of its memory; values by tag (virtio 1.2, 5.5.6.4). */
+struct balloon_stats {
+	uint64_t target_pages, actual_pages; /* of 4 KiB */
+	uint32_t known; /* bits: values that it ever gave */
+	uint64_t values[BALLOON_STATS_MAX];
+};
+
+/* Which run of hints the host wants, and the guest is at. */
+struct hinting_status {
+	uint32_t host_cmd, guest_cmd;
+	bool has_guest_cmd;
+};
+
 /* Memory that comes and goes while the guest runs (virtio-mem). */
 struct hotplug_config {
 	uint64_t total_size_mib;

@@ -68,6 +68,14 @@ struct vsock_metrics {
 		killq_resync, tx_flush_fails, tx_write_fails, rx_read_fails;
 };
 
+struct balloon_metrics {
+	struct metric activate_fails, inflate_count, stats_updates_count,
+		stats_update_fails, deflate_count, event_fails,
+		free_page_report_count, free_page_report_freed,
+		free_page_report_fails, free_page_hint_count,
+		free_page_hint_freed, free_page_hint_fails;
+};
+
 struct mmds_metrics {
 	struct metric rx_accepted, rx_accepted_err, rx_accepted_unusual,
 		rx_bad_eth, rx_invalid_token, rx_no_token, rx_count, tx_bytes,
@@ -178,6 +186,7 @@ struct metrics {
 	struct metric_store vmm_panic_count;
 	struct interrupt_metrics interrupts;
 	struct vsock_metrics vsock;
+	struct balloon_metrics balloon;
 	struct mmds_metrics mmds;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];

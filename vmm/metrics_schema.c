@@ -25,13 +25,14 @@ static const struct field api_server_fields[] = {
 	S(api_server_metrics, process_startup_time_cpu_us),
 };
 
+#define BALLOON(name) C(balloon_metrics, name)
 static const struct field balloon_fields[] = {
-	Z(activate_fails),	   Z(inflate_count),
-	Z(stats_updates_count),	   Z(stats_update_fails),
-	Z(deflate_count),	   Z(event_fails),
-	Z(free_page_report_count), Z(free_page_report_freed),
-	Z(free_page_report_fails), Z(free_page_hint_count),
-	Z(free_page_hint_freed),   Z(free_page_hint_fails),
+	BALLOON(activate_fails),	 BALLOON(inflate_count),
+	BALLOON(stats_updates_count),	 BALLOON(stats_update_fails),
+	BALLOON(deflate_count),		 BALLOON(event_fails),
+	BALLOON(free_page_report_count), BALLOON(free_page_report_freed),
+	BALLOON(free_page_report_fails), BALLOON(free_page_hint_count),
+	BALLOON(free_page_hint_freed),	 BALLOON(free_page_hint_fails),
 };
 
 #define B(name) C(block_metrics, name)
@@ -286,7 +287,7 @@ const struct section metrics_device_sections[] = {
 
 const struct section metrics_sections[] = {
 	SECTION("api_server", api_server, api_server_fields),
-	ABSENT_SECTION("balloon", balloon_fields),
+	SECTION("balloon", balloon, balloon_fields),
 	SECTION("deprecated_api", deprecated_http_api_calls, deprecated_fields),
 	SECTION("get_api_requests", get_api, get_api_fields),
 	SECTION("put_api_requests", put_api, put_api_fields),

@@ -212,6 +212,14 @@ static const struct rule loop_only[] = {
 	FCNTL(F_DUPFD_CLOEXEC, "keeps low numbers for clients of the API"),
 	CALL("getrandom", "keys, identifiers", ARG(2, GRND_NONBLOCK)),
 
+	/* memory that the guest gives back (gmem_discard) */
+	CALL("madvise", "pages of the process's own", ARG(2, MADV_DONTNEED)),
+	CALL("madvise", "pages of a memfd", ARG(2, MADV_REMOVE)),
+	CALL("mmap", "nothing, in place of a memory file's pages",
+	     ARG(2, PROT_READ | PROT_WRITE),
+	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
+	CALL("poll", "has the page-fault handler ended?", ARG(1, 1), ARG(2, 0)),
+
 	/* pause, resume, the end */
 	CALL("tgkill", "kicks a vCPU out of the guest", ARG(0, SECCOMP_OWN_PID),
 	     ARG(2, RULES_KICK_SIGNAL)),

@@ -128,8 +128,17 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 static int act_set_machine(struct vmm *vmm, struct vmm_action *action,
 			   struct error *err)
 {
-	return machine_config_update(&vmm->machine_config, &action->machine,
-				     err);
+	struct machine_config next = vmm->machine_config;
+	int ret = machine_config_update(&next, &action->machine, err);
+
+	if (!ret && vmm->balloon &&
+	    next.mem_size_mib < vmm->balloon_config.amount_mib)
+		return error_set(err, EINVAL,
+				 "The memory size (MiB) is smaller than the "
+				 "previously set balloon device target size.");
+	if (!ret)
+		vmm->machine_config = next;
+	return ret;
 }
 
 /* The VM object needs no configuration: making it now takes it off the path of

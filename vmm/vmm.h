@@ -54,7 +54,7 @@ struct vmm_view {
 	const struct entropy_config *entropy;
 	const struct balloon_config *balloon;
 	const struct hotplug_config *hotplug;
-	const struct mmds_config *mmds;	  /* NULL: not configured */
+	const struct mmds_config *mmds; /* NULL: not configured */
 };
 
 /* What VMM_ACTION_LEND_MEMORY gives, for work that would keep the loop. The
@@ -132,6 +132,8 @@ struct vmm_action {
 		uint64_t size_mib;   /* RESIZE_BALLOON, RESIZE_HOTPLUG */
 		uint64_t interval_s; /* SET_BALLOON_INTERVAL */
 		bool acknowledge;    /* START_HINTING: DONE when finished */
+		struct balloon_stats balloon_stats; /* GET_BALLOON_STATS */
+		struct hinting_status hinting;	    /* GET_HINTING */
 		struct mmds_config mmds;
 		json_t *metadata; /* borrowed; GET: a new reference or NULL */
 		struct log_config logger;
