@@ -6,55 +6,42 @@
 #include <string.h>
 
 #define AT(member) offsetof(struct balloon_config, member)
-#define FLAG(field, required)                                                  \
+#define FLAG(key, off, required)                                               \
 	{                                                                      \
-		.name = #field, .kind = FIELD_BOOL, .flags = (required),       \
-		.offset = AT(field), .present = NO_PRESENT                     \
+		.name = (key), .kind = FIELD_BOOL, .flags = (required),        \
+		.offset = (off), .present = NO_PRESENT                         \
+	}
+#define UINT(key, off, most, required)                                         \
+	{                                                                      \
+		.name = (key), .kind = FIELD_UINT, .flags = (required),        \
+		.offset = (off), .present = NO_PRESENT, .max = (most)          \
 	}
 
 static const struct json_field put_fields[] = {
-	{.name = "amount_mib",
-	 .kind = FIELD_UINT,
-	 .flags = FIELD_REQUIRED,
-	 .offset = AT(amount_mib),
-	 .present = NO_PRESENT,
-	 .max = UINT32_MAX},
-	FLAG(deflate_on_oom, FIELD_REQUIRED),
-	{.name = "stats_polling_interval_s",
-	 .kind = FIELD_UINT,
-	 .offset = AT(stats_polling_interval_s),
-	 .present = NO_PRESENT,
-	 .max = UINT16_MAX},
-	FLAG(free_page_hinting, 0),
-	FLAG(free_page_reporting, 0),
+	UINT("amount_mib", AT(amount_mib), UINT32_MAX, FIELD_REQUIRED),
+	FLAG("deflate_on_oom", AT(deflate_on_oom), FIELD_REQUIRED),
+	UINT("stats_polling_interval_s", AT(stats_polling_interval_s),
+	     UINT16_MAX, 0),
+	FLAG("free_page_hinting", AT(free_page_hinting), 0),
+	FLAG("free_page_reporting", AT(free_page_reporting), 0),
 };
 
 const struct json_shape balloon_shape = {put_fields, ARRAY_SIZE(put_fields),
 					 false};
 
+#define ACTION(member) offsetof(struct vmm_action, member)
+
 static const struct json_field resize_fields[] = {
-	{.name = "amount_mib",
-	 .kind = FIELD_UINT,
-	 .flags = FIELD_REQUIRED,
-	 .offset = offsetof(struct vmm_action, size_mib),
-	 .present = NO_PRESENT,
-	 .max = UINT32_MAX},
+	UINT("amount_mib", ACTION(size_mib), UINT32_MAX, FIELD_REQUIRED),
 };
 
 static const struct json_field interval_fields[] = {
-	{.name = "stats_polling_interval_s",
-	 .kind = FIELD_UINT,
-	 .flags = FIELD_REQUIRED,
-	 .offset = offsetof(struct vmm_action, interval_s),
-	 .present = NO_PRESENT,
-	 .max = UINT16_MAX},
+	UINT("stats_polling_interval_s", ACTION(interval_s), UINT16_MAX,
+	     FIELD_REQUIRED),
 };
 
 static const struct json_field hinting_fields[] = {
-	{.name = "acknowledge_on_stop",
-	 .kind = FIELD_BOOL,
-	 .offset = offsetof(struct vmm_action, acknowledge),
-	 .present = NO_PRESENT},
+	FLAG("acknowledge_on_stop", ACTION(acknowledge), 0),
 };
 
 static const struct json_shape resize_shape = {resize_fields, 1, false};
