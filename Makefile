@@ -83,7 +83,7 @@ UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_i
 	test_kvm_native test_vcpu \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
-FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
+FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_balloon fuzz_http fuzz_kernel_image \
 	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A state file of anybody's making, loaded into a block, a network and a socket
- * device, the serial port and the keyboard controller, each of which is then
- * used. The input is the file, whose CRC is put right; a section 'RAM ' in it
- * is put over the rings in guest memory. What loads must be fit to be used,
- * saved, and loaded again.
+ * device, a balloon, the serial port and the keyboard controller, each of which
+ * is then used. The input is the file, whose CRC is put right; a section 'RAM '
+ * in it is put over the rings in guest memory. What loads must be fit to be
+ * used, saved, and loaded again.
  *
  * With EMBER_STATE_SEEDS=<directory> the program writes files as the devices
  * make them: that is the corpus.
@@ -12,6 +12,7 @@
 #include "tests/fake/slot.h"
 #include "tests/fake/tap.h"
 #include "tests/fake/turn.h"
+#include "virtio/balloon.h"
 #include "virtio/block.h"
 #include "virtio/net.h"
 #include "virtio/vsock.h"
@@ -26,9 +27,9 @@
 #include <sys/mman.h>
 
 #define RING_SIZE 16
-#define DEVICES 3
-#define RINGS 6
-#define DATA (RING_DATA + 0x10000) /* behind the rings */
+#define DEVICES 4
+#define RINGS 11
+#define DATA (RING_DATA + 0x20000) /* behind the rings */
 #define SIZE_MAX_INPUT 4096
 #define RAM STATE_TAG('R', 'A', 'M', ' ')
 
@@ -36,7 +37,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Which of the rings is a device's first queue, in the order of its queues. */
-static const uint16_t first_ring[DEVICES] = {0, 1, 3};
+static const uint16_t first_ring[DEVICES] = {0, 1, 3, 6};
 
 /* A microVM's devices, in one guest memory. */
 struct machine {
@@ -47,6 +48,7 @@ struct machine {
 	struct block_metrics block_metrics;
 	struct net_metrics net_metrics;
 	struct vsock_metrics vsock_metrics;
+	struct metrics metrics; /* of all others */
 	struct uart_metrics uart_metrics;
 	struct i8042_metrics i8042_metrics;
 };
@@ -90,6 +92,21 @@ static struct virtio_device *make_vsock(struct machine *machine)
 	return vsock_virtio(vsock);
 }
 
+static struct virtio_device *make_balloon(struct machine *machine)
+{
+	const struct balloon_config config = {
+		.amount_mib = 1,
+		.stats_polling_interval_s = 1,
+		.free_page_hinting = true,
+		.free_page_reporting = true,
+	};
+	struct balloon *balloon = NULL;
+
+	if (balloon_create(&balloon, &config, &machine->metrics, NULL))
+		abort();
+	return balloon_virtio(balloon);
+}
+
 static void no_reset(void *arg)
 {
 	(void)arg;
@@ -121,11 +138,13 @@ static void create(struct machine *machine)
 	for (uint16_t q = 0; q < RINGS; q++) {
 		ring_share(&machine->rings[q], &machine->rings[0], q,
 			   RING_SIZE);
-		fill_ring(&machine->rings[q], q == 1 || q == 3 || q == 5);
+		fill_ring(&machine->rings[q],
+			  q == 1 || q == 3 || q == 5 || q == 10);
 	}
 	devices[0] = make_block(machine);
 	devices[1] = make_net(machine);
 	devices[2] = make_vsock(machine);
+	devices[3] = make_balloon(machine);
 	for (size_t i = 0; i < DEVICES; i++)
 		slot_create(&machine->slots[i], devices[i], loop,
 			    machine->rings[0].mem);
