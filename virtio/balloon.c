@@ -190,13 +190,29 @@ static void ask_stats(struct balloon *balloon)
 	arm_timer(balloon);
 }
 
+/* Linux kicks for its first buffer before it has said that it is ready, when a
+ * kick means nothing yet (3.1.1). */
+static void look_for_stats(struct balloon *balloon)
+{
+	balloon->fresh =
+		has_stats(balloon) &&
+		serve_stats(balloon, queue_of(&balloon->dev, BALLOON_STATS));
+	if (balloon->fresh)
+		loop_timer_arm(balloon->dev.loop, &balloon->timer, 0);
+	else if (has_stats(balloon))
+		arm_timer(balloon);
+}
+
 static void on_timer(struct loop_timer *timer)
 {
 	struct balloon *balloon = container_of(timer, struct balloon, timer);
 
 	pthread_mutex_lock(&balloon->dev.lock);
 	virtio_device_settle(&balloon->dev);
-	ask_stats(balloon);
+	if (balloon->fresh)
+		look_for_stats(balloon);
+	else
+		ask_stats(balloon);
 	pthread_mutex_unlock(&balloon->dev.lock);
 }
 
@@ -221,8 +237,9 @@ static void balloon_settle(struct virtio_device *dev)
 	balloon->held = false;
 	for (size_t i = 0; i < ARRAY_SIZE(balloon->jobs); i++)
 		balloon->jobs[i].open = false;
-	if (has_stats(balloon))
-		arm_timer(balloon);
+	balloon->fresh = has_stats(balloon);
+	if (balloon->fresh)
+		loop_timer_arm(dev->loop, &balloon->timer, 0);
 }
 
 /* The requests that are being worked on begin anew, in both microVMs. */

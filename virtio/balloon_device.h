@@ -63,7 +63,8 @@ struct balloon {
 
 	uint64_t interval_s; /* 0: no statistics */
 	struct loop_timer timer;
-	bool held; /* the buffer that the next statistics come in... */
+	bool fresh; /* nobody has looked for a buffer yet */
+	bool held;  /* the buffer that the next statistics come in... */
 	uint16_t held_head;
 	struct balloon_stats stats; /* targets aside */
 

@@ -218,6 +218,8 @@ static const struct rule loop_only[] = {
 	CALL("mmap", "nothing, in place of a memory file's pages",
 	     ARG(2, PROT_READ | PROT_WRITE),
 	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
+	CALL("madvise", "the same in huge pages, malloc too if told so",
+	     ARG(2, MADV_HUGEPAGE)),
 	CALL("poll", "has the page-fault handler ended?", ARG(1, 1), ARG(2, 0)),
 
 	/* pause, resume, the end */
@@ -377,7 +379,7 @@ static const struct {
 	{PART(allocation), LOOP | API | MEMORY},
 	{PART(large_allocation), LOOP | API},
 	{PART(rare_allocation), MEMORY},
-	{PART(tuned_allocation), LOOP | API | VCPU},
+	{PART(tuned_allocation), API | VCPU},
 	{PART(without_pagemap), API | MEMORY},
 	{PART(files), LOOP | API | MEMORY},
 	{PART(relative_paths), LOOP | API},

@@ -13,7 +13,8 @@
  *   c  the config space, changes announced so far, statistics asked for
  *   a  say that the balloon has the area
  *   e  numbers of pages that are not, and buffers
- *   l  inflate one list of 1 GiB
+ *   l  inflate 1 GiB from 17 MiB on, in one list; m: report as much, in buffers
+ *      of 2 MiB, 16 at a time; both say "listed" and wait for a byte first
  *   q  quit
  *
  * The area is 32 MiB from 16 MiB on. "few" on the command line: only what every
@@ -281,6 +282,26 @@ static void inflate_much(void)
 	say("much", send(INFLATE, AREA, GIB_LIST * 4, 0));
 }
 
+static void report_much(void)
+{
+	uintptr_t at = AREA + 0x100000;
+	bool good = true;
+
+	print("listed\n");
+	typed();
+	for (uint32_t turn = 0; turn < 32 && good; turn++) {
+		for (uint16_t i = 0; i < RING_SIZE; i++, at += BUFFER)
+			rings[REPORT].desc[i] = (struct descriptor){
+				at, BUFFER,
+				DESC_WRITE |
+					(i + 1 < RING_SIZE ? DESC_NEXT : 0),
+				(uint16_t)(i + 1)};
+		publish(REPORT, 0);
+		good = wait(REPORT);
+	}
+	say("much", good);
+}
+
 static void obey(uint8_t order)
 {
 	switch (order) {
@@ -319,6 +340,9 @@ static void obey(uint8_t order)
 		break;
 	case 'l':
 		inflate_much();
+		break;
+	case 'm':
+		report_much();
 		break;
 	default:
 		break;

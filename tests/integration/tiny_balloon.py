@@ -133,6 +133,9 @@ def memory_of_a_snapshot(t):
     told(clone, b"v", ZEROS)
     in_all_ways(t, clone, "")
     clone.close()
+    clone = snapshot.load(t, huge_pages="Transparent")
+    in_all_ways(t, clone, "in huge pages: ")
+    clone.close()
     t.point(pages(snapshot.memory) == before, "the file is as it was")
 
 

@@ -635,6 +635,27 @@ static void test_stats_that_are_cut_off_are_counted(void **state)
 	assert_true(f->guest.slot.dev->active);
 }
 
+static bool has_stats(void *arg)
+{
+	return stats(arg).known;
+}
+
+/* As Linux does it. */
+static void test_stats_before_the_driver_is_ready_are_found(void **state)
+{
+	const struct entry one = entry(3, 7);
+	struct fixture *f = *state;
+
+	start(f, ALL);
+	put(&f->guest, INPUT, &one, sizeof(one));
+	ring_set_desc(&f->guest.rings[STATS], 0, INPUT, sizeof(one), 0, 0);
+	ring_publish(&f->guest.rings[STATS], 0);
+	assert_true(turn_until(f->loop, has_stats, f));
+	assert_int_equal(balloon_set_interval(f->guest.balloon, 60, &f->err),
+			 0);
+	assert_true(came_back(&f->guest, STATS, 0));
+}
+
 static bool buffer_is_back(void *arg)
 {
 	return came_back(arg, STATS, 0);
@@ -916,6 +937,7 @@ int main(void)
 		CASE(test_hinting_that_is_not_enabled_is_refused),
 		CASE(test_stats_are_read_and_kept),
 		CASE(test_stats_that_are_cut_off_are_counted),
+		CASE(test_stats_before_the_driver_is_ready_are_found),
 		CASE(test_stats_are_asked_for_by_the_clock),
 		CASE(test_another_interval_asks_at_once),
 		CASE(test_stats_that_are_disabled_are_refused),
