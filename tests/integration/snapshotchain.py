@@ -96,6 +96,7 @@ class Chain:
         return {"kind": "Diff" if number % 2 else "Full",
                 "realtime": number // 2 % 2 == 0,
                 "tracked": number % 10 != 4,
+                "balloon": number % 3 * 8,
                 "twice": number % 8 in (2, 5)}
 
     def name(self, number):
@@ -106,6 +107,7 @@ class Chain:
         """One snapshot and the restore from it; what was not right."""
         plan = self.plan(number)
         start = time.monotonic()
+        self.soak.monitor.patch("/balloon", amount_mib=plan["balloon"])
         stream = Pump(self.soak.connect(ECHO).socket)
         bad = [] if stream.goes_on(0) else ["no stream over vsock"]
         if plan["twice"]:
@@ -177,9 +179,21 @@ class Chain:
             self.status = last
         else:
             bad.append("a vCPU ticks no more")
+        bad += self.check_balloon(plan["balloon"])
         if not self.tcp.goes_on(count):
             bad.append("the TCP connection stands still " + self.tcp.bad)
         return bad
+
+    def check_balloon(self, mib):
+        """It comes to the size that it was asked for before the snapshot."""
+        deadline = time.monotonic() + 5 * SLOW
+        while True:
+            stats = self.soak.monitor.get("/balloon/statistics")
+            if stats["actual_mib"] == mib and "free_memory" in stats:
+                return []
+            if time.monotonic() > deadline:
+                return ["balloon: not %d MiB, but %s" % (mib, stats)]
+            time.sleep(0.05)
 
     def check_clock(self, plan, now, create, load):
         """The wall clock lags behind by the time that nothing ran, or, with

@@ -164,6 +164,9 @@ class Soak:
                         host_dev_name=self.tap, guest_mac=MAC,
                         **({"vhost": True} if vhost else {}))
             self.vsock.configure(monitor)
+            # What is free is given back all the time.
+            monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
+                        stats_polling_interval_s=1, free_page_reporting=True)
 
         self.guest = Guest(
             t, kernel=kernel, initrd=with_agent(t, initrd), vcpus=vcpus,
