@@ -25,10 +25,10 @@ int populate_range(struct populate *populate, uint64_t gpa, uint64_t len,
 		if (!discarded) {
 			ret = gmem_populate(populate->mem, gpa, piece, write);
 			populate->calls++;
-			populate->bytes += piece;
 		}
 		if (ret)
 			return ret;
+		populate->bytes += piece;
 		gpa += piece;
 		len -= piece;
 	}

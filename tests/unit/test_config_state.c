@@ -36,6 +36,10 @@ static void save_all(struct state_writer *writer)
 				       .guest_mac = {2, 3, 4, 5, 6, 7},
 				       .mtu = 1500};
 	const struct vsock_config vsock = {.guest_cid = 3, .uds_path = path};
+	const struct balloon_config balloon = {.amount_mib = 7,
+					       .deflate_on_oom = true,
+					       .stats_polling_interval_s = 9,
+					       .free_page_reporting = true};
 	const struct mmds_config mmds = {.interfaces = interfaces,
 					 .interface_count = 2,
 					 .version = MMDS_V2,
@@ -50,6 +54,7 @@ static void save_all(struct state_writer *writer)
 	config_state_save_drive(writer, 0, &drive);
 	config_state_save_net(writer, 0, &net);
 	config_state_save_vsock(writer, &vsock);
+	config_state_save_balloon(writer, &balloon);
 	config_state_save_mmds(writer, &mmds);
 	snapshot_meta_save(writer, &meta);
 	pair_save(writer, &pair);
@@ -116,6 +121,14 @@ static int load_vsock(const struct state_file *file, struct error *err)
 	return ret;
 }
 
+static int load_balloon(const struct state_file *file, struct error *err)
+{
+	struct balloon_config config = {0};
+	bool found;
+
+	return config_state_load_balloon(file, &config, &found, err);
+}
+
 static int load_mmds(const struct state_file *file, struct error *err)
 {
 	struct mmds_config config = {0};
@@ -151,6 +164,7 @@ static const struct {
 	{STATE_TAG('D', 'R', 'I', 'V'), load_drive},
 	{STATE_TAG('N', 'E', 'T', 'I'), load_net},
 	{STATE_TAG('V', 'S', 'O', 'K'), load_vsock},
+	{STATE_TAG('B', 'A', 'L', 'C'), load_balloon},
 	{STATE_TAG('M', 'M', 'D', 'S'), load_mmds},
 	{STATE_TAG('M', 'E', 'T', 'A'), load_meta},
 	{STATE_TAG('P', 'A', 'I', 'R'), load_pair},
@@ -177,6 +191,7 @@ static void test_what_was_saved_is_loaded(void **state)
 	struct drive_config drive = {0};
 	struct net_config net = {0};
 	struct mmds_config mmds = {0};
+	struct balloon_config balloon = {0};
 	struct state_file file;
 	bool found;
 
@@ -193,6 +208,12 @@ static void test_what_was_saved_is_loaded(void **state)
 			 0);
 	assert_int_equal(net.guest_mac[5], 7);
 	assert_int_equal(net.mtu, 1500);
+	assert_int_equal(
+		config_state_load_balloon(&file, &balloon, &found, NULL), 0);
+	assert_true(found && balloon.deflate_on_oom &&
+		    !balloon.free_page_hinting && balloon.free_page_reporting);
+	assert_int_equal(balloon.amount_mib, 7);
+	assert_int_equal(balloon.stats_polling_interval_s, 9);
 	assert_int_equal(config_state_load_mmds(&file, &mmds, &found, NULL), 0);
 	assert_int_equal(mmds.interface_count, 2);
 	assert_int_equal(mmds.version, MMDS_V2);

@@ -531,6 +531,26 @@ static size_t count_mappings(void)
 	return lines;
 }
 
+/* A vhost device, a handler of page faults, another program. */
+static void test_discard_of_a_memfd_is_seen_by_all(void **state)
+{
+	struct gmem *mem = make(GMEM_MEMFD);
+	char bytes[2] = "";
+	int fd = gmem_region(mem, 0)->fd;
+	char *other = mmap(NULL, 0x2000, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_ptr_not_equal(other, MAP_FAILED);
+	fill(mem, 0, 0x2000);
+	assert_int_equal(other[0x1000], 'x');
+	assert_int_equal(gmem_discard(mem, 0x1000, 0x1000), 0);
+	assert_int_equal(other[0x1000], 0);
+	assert_int_equal(pread(fd, bytes, 2, 0xfff), 2);
+	assert_memory_equal(bytes, "x", 2);
+	assert_int_equal(munmap(other, 0x2000), 0);
+	gmem_destroy(mem);
+}
+
 /* A guest must not use up the mappings that a process may have. */
 static void test_discard_cuts_a_file_in_so_many_pieces_only(void **state)
 {
@@ -629,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_discard_of_huge_pages_takes_whole_ones),
 		cmocka_unit_test(test_discarded_file_in_transparent_pages),
 		cmocka_unit_test(test_runs_tell_what_was_discarded),
+		cmocka_unit_test(test_discard_of_a_memfd_is_seen_by_all),
 		cmocka_unit_test(
 			test_discard_cuts_a_file_in_so_many_pieces_only),
 		cmocka_unit_test(
