@@ -198,7 +198,8 @@ static int start_hinting(struct api_call *call)
 	return ret ? ret : api_submit(call, &action);
 }
 
-int api_patch_hinting(struct api_call *call)
+/* By PATCH, and by PUT, which some clients take. */
+int api_change_hinting(struct api_call *call)
 {
 	struct vmm_action action = {.type = VMM_ACTION_STOP_HINTING};
 

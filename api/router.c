@@ -52,6 +52,8 @@ const struct route api_routes[] = {
 	 "Entropy config error: ", NO_METRIC},
 	{"PUT", "serial", NULL, VMM_PRE_BOOT, api_put_serial,
 	 "Serial config error: ", METRIC(put_api.serial)},
+	{"PUT", "balloon", "hinting", VMM_POST_BOOT, api_change_hinting,
+	 "Balloon update error: ", NO_METRIC},
 	{"PUT", "balloon", NULL, VMM_PRE_BOOT, api_put_balloon,
 	 "Balloon config error: ", NO_METRIC},
 	{"GET", "balloon", "statistics", VMM_POST_BOOT, api_get_balloon_stats,
@@ -60,7 +62,7 @@ const struct route api_routes[] = {
 	 api_patch_balloon_stats, "Balloon update error: ", NO_METRIC},
 	{"GET", "balloon", "hinting", VMM_POST_BOOT, api_get_hinting,
 	 "Balloon update error: ", NO_METRIC},
-	{"PATCH", "balloon", "hinting", VMM_POST_BOOT, api_patch_hinting,
+	{"PATCH", "balloon", "hinting", VMM_POST_BOOT, api_change_hinting,
 	 "Balloon update error: ", NO_METRIC},
 	{"GET", "balloon", NULL, VMM_ALWAYS, api_get_balloon,
 	 "Balloon config error: ", NO_METRIC},
@@ -270,7 +272,7 @@ static bool is_method(const struct api_request *request, const char *method)
 static int check_body(const struct api_request *request,
 		      const struct route *route, struct error *err)
 {
-	bool optional = route && route->handle == api_patch_hinting;
+	bool optional = route && route->handle == api_change_hinting;
 
 	if (is_method(request, "GET") && request->body_len)
 		return error_set(err, EINVAL,

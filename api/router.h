@@ -111,7 +111,7 @@ int api_patch_balloon(struct api_call *call);
 int api_get_balloon_stats(struct api_call *call);
 int api_patch_balloon_stats(struct api_call *call);
 int api_get_hinting(struct api_call *call);
-int api_patch_hinting(struct api_call *call);
+int api_change_hinting(struct api_call *call);
 int api_put_hotplug(struct api_call *call);
 int api_get_hotplug(struct api_call *call);
 int api_patch_hotplug(struct api_call *call);

@@ -98,6 +98,7 @@ def only_after_the_start(t):
         ("PATCH", "/balloon/hinting/start", {"acknowledge_on_stop": False},
          NOT_BEFORE_START),
         ("PATCH", "/balloon/hinting/stop", None, NOT_BEFORE_START),
+        ("PUT", "/balloon/hinting/stop", None, NOT_BEFORE_START),
         ("GET", "/balloon/hinting/status", None, NOT_BEFORE_START),
     ])
 
@@ -118,6 +119,7 @@ def bodies_and_paths(t):
         ("PATCH", "/balloon/hinting/x", None, text % ("PATCH", "/hinting/x")),
         ("PATCH", "/balloon/hinting/status", {},
          text % ("PATCH", "/hinting/status")),
+        ("PUT", "/balloon/hinting/x", None, text % ("PUT", "/hinting/x")),
         ("PATCH", "/balloon", None, "Empty PATCH request."),
         ("PATCH", "/balloon/statistics", None, "Empty PATCH request."),
         ("PATCH", "/balloon", {}, DESERIALIZING + "missing field `amount_mib`"),

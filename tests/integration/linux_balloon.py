@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The balloon in a Linux guest: what it gives back is the host's again."""
+import json
 import os
 import sys
 import time
@@ -57,6 +58,18 @@ def use_memory(guest):
              USED_MIB)
     guest.sh("rm /tmp/used")
     return resident_mib(guest.monitor)
+
+
+def check_metrics(t, m, path, *wanted):
+    m.put("/actions", action_type="FlushMetrics")
+    counts = {}
+    with open(path) as file:
+        for line in file:
+            for name, value in json.loads(line)["balloon"].items():
+                counts[name] = counts.get(name, 0) + value
+    t.point(all(counts[name] for name in wanted) and
+            not any(value for name, value in counts.items()
+                    if name.endswith("_fails")), "counts", str(counts))
 
 
 def meminfo_mib(guest, key):
@@ -142,7 +155,8 @@ def inflated_saved_and_loaded(t):
 
 @test
 def hinted_and_reported(t):
-    guest = boot(t, free_page_reporting=True)
+    path = t.path("metrics")
+    guest = boot(t, ["--metrics-path", path], free_page_reporting=True)
     m = guest.monitor
     high = use_memory(guest)
     t.point(wait_for(lambda: resident_mib(m) < high - USED_MIB // 2, 10),
@@ -150,9 +164,12 @@ def hinted_and_reported(t):
             "%d MiB, then %d" % (high, resident_mib(m)))
     print("# resident: %d MiB, after reports %d MiB" % (high,
                                                         resident_mib(m)))
+    check_metrics(t, m, path, "free_page_report_count",
+                  "free_page_report_freed")
     guest.power_off()
 
-    guest = boot(t)
+    path = t.path("metrics2")
+    guest = boot(t, ["--metrics-path", path])
     m = guest.monitor
     high = use_memory(guest)
     status = "/balloon/hinting/status"
@@ -165,6 +182,10 @@ def hinted_and_reported(t):
             "%d MiB, then %d" % (high, resident_mib(m)))
     print("# resident: %d MiB, after hints %d MiB" % (high, resident_mib(m)))
     t.point(use_memory(guest) >= high - 32, "and can be used again")
+    inflate(t, m, 64, "after hints")
+    inflate(t, m, 0, "after hints")
+    check_metrics(t, m, path, "free_page_hint_count", "free_page_hint_freed",
+                  "inflate_count", "deflate_count", "stats_updates_count")
     guest.power_off()
 
 

@@ -286,6 +286,10 @@ def hinting(t):
             "or does not, if it shall not", str(m.get(status)))
     assert m.api("PATCH", "/balloon/hinting/stop")[0] == 204
     told(m, b"c", b"target 0 actual 0 cmd 1 changes 2 asked 0")
+    assert m.api("PUT", "/balloon/hinting/start")[0] == 204
+    assert m.get(status)["host_cmd"] == 7
+    assert m.api("PUT", "/balloon/hinting/stop", {})[0] == 204
+    assert m.get(status)["host_cmd"] == 1
     m.patch("/balloon/hinting/start")
     snapshot = saved(t, m)
     m.close()
@@ -294,7 +298,7 @@ def hinting(t):
             "a clone has none", str(m.get(status)))
     told(m, b"c", b"target 0 actual 0 cmd 0 changes 3 asked 0")
     m.patch("/balloon/hinting/start")
-    told(m, b"c", b"target 0 actual 0 cmd 8 changes 4 asked 0")
+    told(m, b"c", b"target 0 actual 0 cmd 9 changes 4 asked 0")
 
 
 @test
