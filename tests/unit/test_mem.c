@@ -332,7 +332,7 @@ static void test_requests_out_of_place_are_errors(void **state)
 	struct fixture *f = *state;
 
 	resize(f, 256);
-	for (uint16_t type = PLUG; type <= STATE; type++)
+	for (uint16_t type = 0; type < 4; type++)
 		for (size_t i = 0; i < ARRAY_SIZE(cases) && type != UNPLUG_ALL;
 		     i++)
 			assert_int_equal(request(f, type, cases[i].off,
