@@ -591,7 +591,7 @@ void mem_device_place(struct mem_device *device, struct kvm *kvm,
 	device->saved = NULL;
 	device->kvm = kvm;
 	device->mem = mem;
-	device->region = gmem_pluggable(mem);
+	device->region = mem ? gmem_pluggable(mem) : NULL;
 	update_config(device);
 	pthread_mutex_unlock(&device->dev.lock);
 }

@@ -220,6 +220,30 @@ static void test_config_space_says_where_and_how_much(void **state)
 	assert_int_equal(mem_device_align(f->device), GIB(2));
 }
 
+/* A start that fails takes the machine away, and the next is as the first. */
+static void test_device_is_placed_anew(void **state)
+{
+	struct fixture *f = *state;
+	struct gmem *mem = f->ring.mem;
+
+	resize(f, 128);
+	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
+	pthread_mutex_lock(&f->slot.dev->lock);
+	virtio_device_reset(f->slot.dev);
+	pthread_mutex_unlock(&f->slot.dev->lock);
+	mem_device_place(f->device, NULL, NULL);
+	assert_int_equal(field(f, ADDR), 0);
+	assert_int_equal(field(f, NOW), 0);
+	f->ring.mem = make_memory(f->device);
+	f->slot.dev->mem = f->ring.mem;
+	mem_device_place(f->device, &f->slot.kvm, f->ring.mem);
+	gmem_destroy(mem);
+	start(f);
+	assert_int_equal(field(f, ADDR), REGION);
+	assert_int_equal(field(f, REQUESTED), 0);
+	assert_int_equal(field(f, USABLE), 0);
+}
+
 static void test_driver_has_to_accept_inaccessible(void **state)
 {
 	struct fixture *f = *state;
@@ -788,6 +812,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_create_sizes_that_cannot_be_are_refused),
 		TEST(test_config_space_says_where_and_how_much),
+		TEST(test_device_is_placed_anew),
 		TEST(test_driver_has_to_accept_inaccessible),
 		TEST(test_resize_is_announced),
 		TEST(test_resize_to_sizes_that_cannot_be_is_refused),
