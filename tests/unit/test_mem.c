@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -472,6 +473,27 @@ static void test_plug_that_kvm_refuses_leaves_nothing(void **state)
 	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
 }
 
+/* Where there is nobody to tell of it, memory stays ours; the guest has lost it
+ * all the same. */
+static void test_unplug_without_giving_back_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	resize(f, 128);
+	assert_int_equal(request(f, PLUG, 0, 2, NULL), ACK);
+	gmem_set_handler(f->ring.mem, ends[0]);
+	close(ends[1]);
+	assert_int_equal(request(f, UNPLUG, 0, 2, NULL), ACK);
+	assert_int_equal(state_of(f, 0, 2), UNPLUGGED);
+	assert_int_equal(fake_kvm.slots, 0);
+	assert_int_equal(f->metrics.hotplug.unplug_discard_fails.value, 1);
+	assert_int_equal(f->metrics.hotplug.unplug_fails.value, 0);
+	gmem_set_handler(f->ring.mem, -1);
+	close(ends[0]);
+}
+
 static void test_chains_that_are_no_requests(void **state)
 {
 	struct fixture *f = *state;
@@ -823,6 +845,7 @@ int main(void)
 		TEST(test_unplug_gives_memory_and_slots_back),
 		TEST(test_unplug_all_shrinks_what_is_usable),
 		TEST(test_plug_that_kvm_refuses_leaves_nothing),
+		TEST(test_unplug_without_giving_back_is_counted),
 		TEST(test_chains_that_are_no_requests),
 		TEST(test_response_outside_of_ram_is_dropped),
 		TEST(test_broken_ring_needs_a_reset),
