@@ -214,8 +214,10 @@ static void drop_slots(struct mem_device *device, uint64_t first, uint64_t end,
 						  n, false);
 
 		if (ret)
-			log_error("memory: slot %lu stays with the guest: %s",
-				  (unsigned long)n, os_error_text(-ret));
+			log_guest_at(
+				LOG_LEVEL_ERROR,
+				"memory: slot %lu stays with the guest: %s",
+				(unsigned long)n, os_error_text(-ret));
 	}
 }
 
@@ -233,8 +235,9 @@ static int add_slots(struct mem_device *device, uint64_t off, uint64_t len)
 
 		if (!ret)
 			continue;
-		log_error("memory: KVM does not take slot %lu: %s",
-			  (unsigned long)n, os_error_text(-ret));
+		log_guest_at(LOG_LEVEL_ERROR,
+			     "memory: KVM does not take slot %lu: %s",
+			     (unsigned long)n, os_error_text(-ret));
 		drop_slots(device, first, n, off, len);
 		return ret;
 	}
@@ -314,9 +317,10 @@ static void unplug(struct mem_device *device, uint64_t off, uint64_t len)
 	ret = gmem_discard(device->mem, gpa, len);
 	if (ret) {
 		metric_inc(&device->metrics->unplug_discard_fails);
-		log_error("memory: %lu bytes at %#lx are not given back: %s",
-			  (unsigned long)len, (unsigned long)gpa,
-			  os_error_text(-ret));
+		log_guest_at(LOG_LEVEL_ERROR,
+			     "memory: %lu bytes at %#lx are not given back: %s",
+			     (unsigned long)len, (unsigned long)gpa,
+			     os_error_text(-ret));
 	}
 	gmem_plug(device->mem, gpa, len, false);
 }
@@ -591,7 +595,7 @@ void mem_device_place(struct mem_device *device, struct kvm *kvm,
 	device->saved = NULL;
 	device->kvm = kvm;
 	device->mem = mem;
-	device->region = gmem_pluggable(mem);
+	device->region = mem ? gmem_pluggable(mem) : NULL;
 	update_config(device);
 	pthread_mutex_unlock(&device->dev.lock);
 }

@@ -45,8 +45,8 @@ uint64_t mem_device_align(const struct mem_device *device);
 /* What gmem_create has to know of it; borrows from the device. */
 struct gmem_pluggable mem_device_pluggable(const struct mem_device *device);
 
-/* The region is in @mem now, and slots of it are @kvm's; both outlive the
- * device's being attached. */
+/* The region is in @mem now, and slots of it are @kvm's. NULL: not any more;
+ * the device is not attached then. */
 void mem_device_place(struct mem_device *device, struct kvm *kvm,
 		      struct gmem *mem);
 

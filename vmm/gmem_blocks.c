@@ -49,13 +49,25 @@ void gmem_blocks_destroy(struct gmem_blocks *blocks)
 	free(blocks);
 }
 
-/* The first block from @block on, below @end, whose state is @plugged. */
+/* The first block from @block on, below @end, whose state is @plugged; @end if
+ * there is none. */
 static uint64_t find(const struct gmem_blocks *blocks, uint64_t block,
 		     uint64_t end, bool plugged)
 {
-	while (block < end && is_plugged(blocks, block) != plugged)
-		block++;
-	return block;
+	const uint64_t flip = plugged ? 0 : UINT64_MAX;
+
+	while (block < end) {
+		uint64_t word = __atomic_load_n(&blocks->words[block / 64],
+						__ATOMIC_RELAXED) ^
+				flip;
+
+		word >>= block % 64;
+		if (word)
+			return MIN(block + (uint64_t)__builtin_ctzll(word),
+				   end);
+		block = ALIGN_DOWN(block, 64) + 64;
+	}
+	return end;
 }
 
 /* One past the last block that [off, off+len) touches. */

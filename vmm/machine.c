@@ -43,6 +43,8 @@ void machine_destroy(struct machine *machine)
 		vcpu_destroy(machine->vcpus[i]);
 	for (size_t i = 0; i < machine->virtio_count; i++)
 		virtio_mmio_destroy(machine->virtio[i]);
+	if (machine->hotplug)
+		mem_device_place(machine->hotplug, NULL, NULL);
 	serial_destroy(machine->serial);
 	i8042_destroy(machine->i8042);
 	irq_line_close(&machine->serial_irq);

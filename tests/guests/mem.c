@@ -9,6 +9,8 @@
  *   r A          print the value there
  *   z            reset the device, and start it again
  *   d A          a read of the first disk's sector 3 to there
+ *   m D A        start device D (0: memory, 1: disk) again, with its rings
+ * there
  *
  * With "careless" on the command line the driver does not accept that unplugged
  * memory is inaccessible.
@@ -99,7 +101,7 @@ static uint64_t number(void)
 
 static void ask(void)
 {
-	struct descriptor *desc = rings.desc;
+	struct descriptor *desc = device.rings->desc;
 
 	request.type = number();
 	request.addr = region + number();
@@ -147,6 +149,16 @@ static void read_disk(void)
 	print("\n");
 }
 
+static void move_rings(void)
+{
+	struct block *which = number() ? &disk : &device;
+	uintptr_t to = region + number();
+	bool good = block_init(which, which->base, which->gsi,
+			       (struct rings *)to, wanted);
+
+	print(good ? "moved\n" : "not moved\n");
+}
+
 static void write_value(void)
 {
 	uintptr_t to = region + number();
@@ -185,6 +197,9 @@ void guest_main(uintptr_t info, uint32_t protocol)
 			break;
 		case 'd':
 			read_disk();
+			break;
+		case 'm':
+			move_rings();
 			break;
 		default:
 			break;

@@ -21,6 +21,10 @@ LATE_MS = 500 * SLOW
 # A fault for each page costs more time in the lab than all else together.
 PAGES_AHEAD = 31
 CLOCK_SLACK_NS = NS // 20
+# The guest has so much memory beside what it was booted with, and a little more
+# in each monitor.
+HOTPLUG_MIB = 64
+HOTPLUG_STEP_MIB = 2
 
 
 class FileMemory:
@@ -82,7 +86,9 @@ class Chain:
         self.test = t
         self.memory = memory
         self.state = t.path("snap")
-        self.soak = Soak(t, track_dirty_pages=True, **machine)
+        self.soak = Soak(t, track_dirty_pages=True, hotplug=HOTPLUG_MIB,
+                         **machine)
+        self.plugged = HOTPLUG_MIB
         self.tcp = Pump(tcp_connect(ECHO))
         self.status = self.soak.status()
         self.stopped_ms = 0  # since the guest was asked how late it is
@@ -172,6 +178,7 @@ class Chain:
         bad += check_late(first, self.stopped_ms + LATE_MS)
         self.stopped_ms = 0
         bad += self.soak.connections()
+        bad += self.check_memory()
         last = self.soak.wait_for_ticks(first)
         if last:
             bad += self.check_work(last)
@@ -209,6 +216,15 @@ class Chain:
         if now["monotonic_ns"] <= self.status["monotonic_ns"]:
             return ["monotonic clock: %d" % now["monotonic_ns"]]
         return []
+
+    def check_memory(self):
+        """What was plugged is there, and more can be had."""
+        found = self.soak.monitor.get("/hotplug/memory")["plugged_size_mib"]
+        bad = [] if found == self.plugged else [
+            "%d MiB are plugged, not %d" % (found, self.plugged)]
+        self.plugged += HOTPLUG_STEP_MIB
+        self.soak.plug(self.plugged)
+        return bad
 
     def check_work(self, now):
         bad = []

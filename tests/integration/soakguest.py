@@ -144,10 +144,12 @@ class Status(dict):
 
 
 class Soak:
-    """The guest and what belongs to it on the host."""
+    """The guest and what belongs to it on the host. @hotplug: MiB that are
+    plugged in before the work begins, up to four times as many later; the
+    kernel takes them for itself first."""
 
     def __init__(self, t, kernel="vmlinux", initrd="initrd", vcpus=2, mem=128,
-                 vhost=False, disk=None, **machine):
+                 vhost=False, disk=None, hotplug=0, **machine):
         self.test = t
         network.own_network()
         self.tap = "tap0"
@@ -168,11 +170,16 @@ class Soak:
             # What is free is given back all the time.
             monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
                         stats_polling_interval_s=1, free_page_reporting=True)
+            if hotplug:
+                monitor.put("/hotplug/memory", total_size_mib=4 * hotplug)
 
         self.guest = Guest(
             t, kernel=kernel, initrd=with_agent(t, initrd), vcpus=vcpus,
             mem=mem, drives=[drive("data", self.disk, **(disk or {}))],
-            configure=configure)
+            configure=configure,
+            extra="memhp_default_state=online" if hotplug else "")
+        if hotplug:
+            self.plug(hotplug)
         self.start_work()
         self.boot_log = len(self.kernel_log())
 
@@ -183,6 +190,15 @@ class Soak:
     @monitor.setter
     def monitor(self, monitor):
         self.guest.monitor = monitor
+
+    def plug(self, size_mib):
+        """Has so much of pluggable memory plugged; waits for it."""
+        path = "/hotplug/memory"
+        self.monitor.patch(path, requested_size_mib=size_mib)
+        deadline = time.monotonic() + TIMEOUT
+        while self.monitor.get(path)["plugged_size_mib"] != size_mib:
+            assert time.monotonic() < deadline, self.monitor.get(path)
+            time.sleep(0.01)
 
     def start_work(self):
         sh = self.guest.sh

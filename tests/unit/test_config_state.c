@@ -249,6 +249,7 @@ static void test_what_was_saved_is_loaded(void **state)
 	assert_true(found && hotplug.total_size_mib == 1024 &&
 		    hotplug.block_size_mib == 4 &&
 		    hotplug.slot_size_mib == 256);
+	assert_int_equal(
 		config_state_load_balloon(&file, &balloon, &found, NULL), 0);
 	assert_true(found && balloon.deflate_on_oom &&
 		    !balloon.free_page_hinting && balloon.free_page_reporting);

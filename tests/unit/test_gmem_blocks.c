@@ -116,23 +116,20 @@ static void test_create_bad_pluggables_are_refused(void **state)
 		{BLOCK, BLOCK + 1, NULL}, {2048, SLOT, NULL},
 		{BLOCK, MIB(6), NULL}, /* does not divide the region */
 	};
+	static const struct gmem_pluggable good = {BLOCK, SLOT, NULL};
+	const struct gmem_request without_ram = {
+		.ranges = ranges + 1,
+		.count = 1,
+		.pluggable = &good,
+		.fd = -1,
+	};
 	struct gmem *mem = NULL;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		assert_int_equal(make(&mem, &cases[i], GMEM_ANONYMOUS, -1),
 				 -EINVAL);
-	/* without RAM */
-	assert_int_equal(gmem_create(&mem,
-				     &(const struct gmem_request){
-					     .ranges = ranges + 1,
-					     .count = 1,
-					     .pluggable =
-						     &(struct gmem_pluggable){
-							     BLOCK, SLOT, NULL},
-					     .fd = -1},
-				     NULL),
-			 -EINVAL);
+	assert_int_equal(gmem_create(&mem, &without_ram, NULL), -EINVAL);
 	assert_null(mem);
 }
 
@@ -244,8 +241,8 @@ test_dirty_marks_of_unplugged_memory_are_of_the_discarding(void **state)
 /* Of a memory file only what is plugged matters. */
 static void test_file_has_what_is_plugged(void **state)
 {
-	const uint8_t plugged = 1 << 1;
-	const struct gmem_pluggable pluggable = {BLOCK, SLOT, &plugged};
+	static const uint8_t plugged[TOTAL / BLOCK / 8] = {1 << 1};
+	const struct gmem_pluggable pluggable = {BLOCK, SLOT, plugged};
 	int fd = memfd_create("memory", MFD_CLOEXEC);
 	struct gmem *mem = NULL;
 	char text[4];

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -220,6 +221,30 @@ static void test_config_space_says_where_and_how_much(void **state)
 	assert_int_equal(mem_device_align(f->device), GIB(2));
 }
 
+/* A start that fails takes the machine away, and the next is as the first. */
+static void test_device_is_placed_anew(void **state)
+{
+	struct fixture *f = *state;
+	struct gmem *mem = f->ring.mem;
+
+	resize(f, 128);
+	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
+	pthread_mutex_lock(&f->slot.dev->lock);
+	virtio_device_reset(f->slot.dev);
+	pthread_mutex_unlock(&f->slot.dev->lock);
+	mem_device_place(f->device, NULL, NULL);
+	assert_int_equal(field(f, ADDR), 0);
+	assert_int_equal(field(f, NOW), 0);
+	f->ring.mem = make_memory(f->device);
+	f->slot.dev->mem = f->ring.mem;
+	mem_device_place(f->device, &f->slot.kvm, f->ring.mem);
+	gmem_destroy(mem);
+	start(f);
+	assert_int_equal(field(f, ADDR), REGION);
+	assert_int_equal(field(f, REQUESTED), 0);
+	assert_int_equal(field(f, USABLE), 0);
+}
+
 static void test_driver_has_to_accept_inaccessible(void **state)
 {
 	struct fixture *f = *state;
@@ -332,7 +357,7 @@ static void test_requests_out_of_place_are_errors(void **state)
 	struct fixture *f = *state;
 
 	resize(f, 256);
-	for (uint16_t type = PLUG; type <= STATE; type++)
+	for (uint16_t type = 0; type < 4; type++)
 		for (size_t i = 0; i < ARRAY_SIZE(cases) && type != UNPLUG_ALL;
 		     i++)
 			assert_int_equal(request(f, type, cases[i].off,
@@ -446,6 +471,27 @@ static void test_plug_that_kvm_refuses_leaves_nothing(void **state)
 	assert_int_equal(request(f, UNPLUG_ALL, 0, 0, NULL), ACK);
 	assert_int_equal(fake_kvm.slots, BIT(0));
 	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
+}
+
+/* Where there is nobody to tell of it, memory stays ours; the guest has lost it
+ * all the same. */
+static void test_unplug_without_giving_back_is_counted(void **state)
+{
+	struct fixture *f = *state;
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	resize(f, 128);
+	assert_int_equal(request(f, PLUG, 0, 2, NULL), ACK);
+	gmem_set_handler(f->ring.mem, ends[0]);
+	close(ends[1]);
+	assert_int_equal(request(f, UNPLUG, 0, 2, NULL), ACK);
+	assert_int_equal(state_of(f, 0, 2), UNPLUGGED);
+	assert_int_equal(fake_kvm.slots, 0);
+	assert_int_equal(f->metrics.hotplug.unplug_discard_fails.value, 1);
+	assert_int_equal(f->metrics.hotplug.unplug_fails.value, 0);
+	gmem_set_handler(f->ring.mem, -1);
+	close(ends[0]);
 }
 
 static void test_chains_that_are_no_requests(void **state)
@@ -788,6 +834,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_create_sizes_that_cannot_be_are_refused),
 		TEST(test_config_space_says_where_and_how_much),
+		TEST(test_device_is_placed_anew),
 		TEST(test_driver_has_to_accept_inaccessible),
 		TEST(test_resize_is_announced),
 		TEST(test_resize_to_sizes_that_cannot_be_is_refused),
@@ -798,6 +845,7 @@ int main(void)
 		TEST(test_unplug_gives_memory_and_slots_back),
 		TEST(test_unplug_all_shrinks_what_is_usable),
 		TEST(test_plug_that_kvm_refuses_leaves_nothing),
+		TEST(test_unplug_without_giving_back_is_counted),
 		TEST(test_chains_that_are_no_requests),
 		TEST(test_response_outside_of_ram_is_dropped),
 		TEST(test_broken_ring_needs_a_reset),
