@@ -17,8 +17,10 @@
 #define TAG_HOTPLUG STATE_TAG('H', 'P', 'L', 'C')
 #define TAG_MMDS STATE_TAG('M', 'M', 'D', 'S')
 
-/* The version of all these sections. */
-#define VERSION 1
+/* The version of all these sections. From 2 on drives say whether they discard,
+ * and have a config space that the devices of older files do not fit. */
+#define VERSION 2
+#define VERSION_DRIVES 2
 
 /* ------------------------------------------------------------------ tables */
 
@@ -267,6 +269,9 @@ int config_state_load_drive(const struct state_file *file, uint16_t index,
 
 	if (ret <= 0)
 		return ret;
+	if (reader.version < VERSION_DRIVES)
+		return refuse(err, "a drive of an older version, which cannot "
+				   "be loaded any more");
 	config->drive_id = state_get_string(&reader);
 	config->path_on_host = state_get_string(&reader);
 	config->partuuid = state_get_string(&reader);

@@ -107,8 +107,7 @@ static void push(struct block *block, struct block_request *request)
 	give_request(block, request);
 }
 
-/* To the end, on this thread; @ret is what came of the call before, of which
- * there may be none yet. */
+/* From wherever it stands to its end, on this thread. */
 static void run(struct block *block, struct block_request *request)
 {
 	const struct block_disk disk = disk_of(block);
@@ -214,7 +213,8 @@ static int drain(struct block *block, struct queue *queue)
 	int served = 0;
 	int ret = 1;
 
-	while (served < queue->size && may_serve(block)) {
+	while (served < queue->size && queue_pending(queue) &&
+	       may_serve(block)) {
 		struct block_request *request = take_request(block);
 
 		if (!request)

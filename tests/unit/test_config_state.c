@@ -24,6 +24,7 @@ static void save_all(struct state_writer *writer)
 						.boot_args = words};
 	const struct drive_config drive = {
 		.drive_id = id,
+		.has_discard = true,
 		.path_on_host = path,
 		.partuuid = words,
 		.is_read_only = true,
@@ -237,6 +238,7 @@ static void test_what_was_saved_is_loaded(void **state)
 	assert_int_equal(
 		config_state_load_drive(&file, 0, &drive, &found, NULL), 0);
 	assert_true(found && drive.is_read_only);
+	assert_true(drive.has_discard && !drive.discard);
 	assert_string_equal(drive.path_on_host, path);
 	assert_string_equal(drive.partuuid, words);
 	assert_int_equal(drive.rate_limiter.values.ops.refill_time_ms, 30);
@@ -274,6 +276,27 @@ static void test_what_was_saved_is_loaded(void **state)
 	net_config_release(&net);
 	pmem_config_release(&pmem);
 	mmds_config_release(&mmds);
+	state_file_release(&file);
+}
+
+static void test_drive_of_an_older_version_is_refused(void **state)
+{
+	struct state_writer writer;
+	struct state_file file;
+	struct error err = {0};
+
+	(void)state;
+	state_writer_init(&writer);
+	state_begin(&writer, STATE_TAG('D', 'R', 'I', 'V'), 1, 0);
+	state_put_string(&writer, id);
+	state_end(&writer);
+	assert_int_equal(state_writer_finish(&writer), 0);
+	assert_int_equal(
+		state_file_parse(&file, writer.bytes, writer.len, NULL), 0);
+	assert_int_equal(load_drive(&file, &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "The state has a drive of an older version, which "
+			    "cannot be loaded any more");
 	state_file_release(&file);
 }
 
@@ -341,6 +364,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_was_saved_is_loaded),
+		cmocka_unit_test(test_drive_of_an_older_version_is_refused),
 		cmocka_unit_test(test_any_byte_may_be_another),
 		cmocka_unit_test(test_section_cut_anywhere_is_refused),
 	};
