@@ -5,7 +5,8 @@
  * that it is read-only, "flush" that it has a cache to flush, "discard" that it
  * can be made empty, which it is then in places, "elsewhere" that another
  * process serves it: then nobody knows whether an interrupt that was
- * acknowledged was the last. With "quick" the device is only brought up, twice.
+ * acknowledged was the last. With "quick" the device is only brought up, and
+ * once more when something is typed.
  */
 #include "virtio.h"
 
@@ -251,6 +252,7 @@ void guest_main(uintptr_t info, uint32_t protocol)
 	check(block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &rings, ALL_FEATURES),
 	      "init", reg_read(&block, REG_STATUS));
 	if (boot_word(info, protocol, "quick")) {
+		typed();
 		check(block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &rings,
 				 ALL_FEATURES),
 		      "init_again", reg_read(&block, REG_STATUS));

@@ -351,9 +351,10 @@ def back_end_that_stands_still(t):
     liar = Liar(t, {**honest_answers(), GET_VRING_BASE: b""})
     m = Monitor(test=t)
     put(m, liar.drive())
-    # It brings the device up, resets it, and brings it up again.
+    # It brings the device up, and then resets it.
     m.start(guest("block"), boot_args="rw elsewhere quick")
     liar.wait_for(SET_VRING_ENABLE)
+    m.send(b"x")
     liar.wait_for(GET_VRING_BASE)
     m.wait_log("is lost: it does not stop")
     assert m.alive()
@@ -368,6 +369,8 @@ def back_end_that_stops_is_started_again(t):
     m = Monitor(test=t)
     put(m, liar.drive())
     m.start(guest("block"), boot_args="rw elsewhere quick")
+    liar.wait_for(SET_VRING_ENABLE)
+    m.send(b"x")
     deadline = time.monotonic() + TIMEOUT
     while liar.seen.count(SET_VRING_ENABLE) < 2:
         assert time.monotonic() < deadline, liar.seen
