@@ -146,7 +146,7 @@ class Soak:
     """The guest and what belongs to it on the host."""
 
     def __init__(self, t, kernel="vmlinux", initrd="initrd", vcpus=2, mem=128,
-                 vhost=False, **machine):
+                 vhost=False, balloon=True, **machine):
         self.test = t
         network.own_network()
         self.tap = "tap0"
@@ -164,9 +164,10 @@ class Soak:
                         host_dev_name=self.tap, guest_mac=MAC,
                         **({"vhost": True} if vhost else {}))
             self.vsock.configure(monitor)
-            # What is free is given back all the time.
-            monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
-                        stats_polling_interval_s=1, free_page_reporting=True)
+            if balloon:  # what is free is given back all the time
+                monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
+                            stats_polling_interval_s=1,
+                            free_page_reporting=True)
 
         self.guest = Guest(
             t, kernel=kernel, initrd=with_agent(t, initrd), vcpus=vcpus,
