@@ -148,11 +148,20 @@ static bool serve_pages(struct balloon *balloon, uint16_t q,
 	return more;
 }
 
+static void arm_timer(struct balloon *balloon)
+{
+	loop_timer_arm(balloon->dev.loop, &balloon->timer,
+		       balloon->interval_s * NS_PER_SECOND);
+}
+
 static bool serve_stats(struct balloon *balloon, uint16_t q)
 {
 	struct queue *queue = &balloon->dev.queues[q];
 	int returned;
 
+	if (balloon->fresh)
+		arm_timer(balloon);
+	balloon->fresh = false;
 	queue_kicks_disable(queue);
 	returned = balloon_take_stats(balloon, q);
 	if (returned < 0)
@@ -176,15 +185,9 @@ static bool balloon_queue_event(struct virtio_device *dev, uint16_t q)
 	return serve_pages(balloon, q, role);
 }
 
-static void arm_timer(struct balloon *balloon)
-{
-	loop_timer_arm(balloon->dev.loop, &balloon->timer,
-		       balloon->interval_s * NS_PER_SECOND);
-}
-
 static void ask_stats(struct balloon *balloon)
 {
-	if (!has_stats(balloon))
+	if (!has_stats(balloon) || balloon->fresh)
 		return;
 	balloon_ask_stats(balloon, queue_of(&balloon->dev, BALLOON_STATS));
 	arm_timer(balloon);
@@ -194,13 +197,11 @@ static void ask_stats(struct balloon *balloon)
  * kick means nothing yet (3.1.1). */
 static void look_for_stats(struct balloon *balloon)
 {
-	balloon->fresh =
-		has_stats(balloon) &&
-		serve_stats(balloon, queue_of(&balloon->dev, BALLOON_STATS));
-	if (balloon->fresh)
-		loop_timer_arm(balloon->dev.loop, &balloon->timer, 0);
-	else if (has_stats(balloon))
-		arm_timer(balloon);
+	if (!has_stats(balloon) ||
+	    !serve_stats(balloon, queue_of(&balloon->dev, BALLOON_STATS)))
+		return;
+	balloon->fresh = true;
+	loop_timer_arm(balloon->dev.loop, &balloon->timer, 0);
 }
 
 static void on_timer(struct loop_timer *timer)

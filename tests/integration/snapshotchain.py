@@ -29,6 +29,7 @@ HOTPLUG_STEP_MIB = 2
 
 class FileMemory:
     """The memory file is mapped; diffs go into it in place."""
+    balloon = True
 
     def __init__(self, t):
         self.path = t.path("snap.mem")
@@ -43,7 +44,10 @@ class FileMemory:
 
 class UffdMemory:
     """A handler of page faults serves the memory file. It is complete before
-    a handler has it: a diff comes to stand beside it, and is merged."""
+    a handler has it: a diff comes to stand beside it, and is merged. To have
+    memory that was given back come through the handler takes the lab too long:
+    linux_balloon has that."""
+    balloon = False
 
     def __init__(self, t):
         self.test = t
@@ -87,7 +91,7 @@ class Chain:
         self.memory = memory
         self.state = t.path("snap")
         self.soak = Soak(t, track_dirty_pages=True, hotplug=HOTPLUG_MIB,
-                         **machine)
+                         balloon=memory.balloon, **machine)
         self.plugged = HOTPLUG_MIB
         self.tcp = Pump(tcp_connect(ECHO))
         self.status = self.soak.status()
@@ -113,7 +117,8 @@ class Chain:
         """One snapshot and the restore from it; what was not right."""
         plan = self.plan(number)
         start = time.monotonic()
-        self.soak.monitor.patch("/balloon", amount_mib=plan["balloon"])
+        if self.memory.balloon:
+            self.soak.monitor.patch("/balloon", amount_mib=plan["balloon"])
         stream = Pump(self.soak.connect(ECHO).socket)
         bad = [] if stream.goes_on(0) else ["no stream over vsock"]
         if plan["twice"]:
@@ -186,7 +191,8 @@ class Chain:
             self.status = last
         else:
             bad.append("a vCPU ticks no more")
-        bad += self.check_balloon(plan["balloon"])
+        if self.memory.balloon:
+            bad += self.check_balloon(plan["balloon"])
         if not self.tcp.goes_on(count):
             bad.append("the TCP connection stands still " + self.tcp.bad)
         return bad

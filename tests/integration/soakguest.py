@@ -149,7 +149,7 @@ class Soak:
     kernel takes them for itself first."""
 
     def __init__(self, t, kernel="vmlinux", initrd="initrd", vcpus=2, mem=128,
-                 vhost=False, disk=None, hotplug=0, **machine):
+                 vhost=False, disk=None, hotplug=0, balloon=True, **machine):
         self.test = t
         network.own_network()
         self.tap = "tap0"
@@ -167,9 +167,10 @@ class Soak:
                         host_dev_name=self.tap, guest_mac=MAC,
                         **({"vhost": True} if vhost else {}))
             self.vsock.configure(monitor)
-            # What is free is given back all the time.
-            monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
-                        stats_polling_interval_s=1, free_page_reporting=True)
+            if balloon:  # what is free is given back all the time
+                monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
+                            stats_polling_interval_s=1,
+                            free_page_reporting=True)
             if hotplug:
                 monitor.put("/hotplug/memory", total_size_mib=4 * hotplug)
 
