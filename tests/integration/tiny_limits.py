@@ -27,9 +27,15 @@ def put_drives(t, m, count):
               is_root_device=False, path_on_host=disk)
 
 
-def put_nets(t, m, count):
+def taps_for(t, count):
+    """Their names; they are there before the monitor, which may not make any."""
     taps = ["tap%d" % number for number in range(count)]
-    network(t, *taps)
+    if taps:
+        network(t, *taps)
+    return taps
+
+
+def put_nets(m, taps):
     for tap in taps:
         put_net(m, "if_" + tap, tap)
 
@@ -37,12 +43,12 @@ def put_nets(t, m, count):
 def configured(t, drives=0, nets=0, others=False):
     """A monitor with that many devices, and the lines of a guest in it."""
     need_kvm()
+    taps = taps_for(t, nets)
     m = Monitor(test=t)
     if others:
         m.put("/entropy")
         m.put("/vsock", guest_cid=3, uds_path=t.path("vsock"))
-    if nets:
-        put_nets(t, m, nets)
+    put_nets(m, taps)
     put_drives(t, m, drives)
     ids = [BLOCK] * drives + [NET] * nets + (
         [VSOCK, ENTROPY] if others else [])
