@@ -118,11 +118,24 @@ static void run(struct block *block, struct block_request *request)
 	push(block, request);
 }
 
+/* Zeros that the driver need not send are written all the same, here or by the
+ * file system. */
+static void charge_zeroes(struct block *block,
+			  const struct block_request *request)
+{
+	uint64_t bytes = block_request_zeroes(request);
+
+	if (bytes && ratelimit_enabled(&block->limiter))
+		ratelimit_charge(&block->limiter, bytes, 0, monotonic_ns());
+}
+
 static void begin(struct block *block, struct block_request *request)
 {
 	const struct block_disk disk = disk_of(block);
+	bool more = block_request_begin(request, &disk);
 
-	if (!block_request_begin(request, &disk))
+	charge_zeroes(block, request);
+	if (!more)
 		push(block, request);
 	else if (is_async(block))
 		block_ring_queue(&block->user, request);

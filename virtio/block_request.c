@@ -293,6 +293,16 @@ uint64_t block_request_bytes(const struct block_request *request)
 	return bytes;
 }
 
+uint64_t block_request_zeroes(const struct block_request *request)
+{
+	uint64_t bytes = 0;
+
+	for (uint16_t i = 0; i < request->range_count; i++)
+		if (request->type->op == BLOCK_OP_ZERO)
+			bytes += request->ranges[i].len;
+	return bytes;
+}
+
 /* A chain without a writable byte is given back all the same: there is nowhere
  * to complain. */
 bool block_request_begin(struct block_request *request,

@@ -69,6 +69,10 @@ struct block_request {
  * request that was not begun. */
 uint64_t block_request_bytes(const struct block_request *request);
 
+/* What it is charged for besides, once it was begun: what it fills with zeros.
+ */
+uint64_t block_request_zeroes(const struct block_request *request);
+
 /* request->chain was popped. True: request->io is to be done. False: the
  * request is finished, its status is in the guest. */
 bool block_request_begin(struct block_request *request,

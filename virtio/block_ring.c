@@ -26,6 +26,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <pthread.h>
 
@@ -342,11 +343,17 @@ void block_ring_destroy(struct block_ring *ring)
 	free(ring);
 }
 
+/* A file opened to not be waited for is one that the kernel takes for never
+ * having to wait: where its file system cannot tell beforehand (NFS, FUSE), it
+ * would be the loop that waits, not a thread of the kernel's. */
 static int set_file(const struct block_ring_user *user, int fd)
 {
-	int ret = io_uring_register_files_update(&user->ring->uring, user->slot,
-						 &fd, 1);
+	int ret;
 
+	if (fd >= 0 && fcntl(fd, F_SETFL, 0))
+		return -errno;
+	ret = io_uring_register_files_update(&user->ring->uring, user->slot,
+					     &fd, 1);
 	return ret < 0 ? ret : 0;
 }
 

@@ -297,7 +297,7 @@ int vhost_user_blk_create(struct vhost_user_blk **ret_blk,
 	};
 	ret = prepare(blk, config, space, err);
 	if (ret) {
-		error_prefix(err, "Vhost-user backend error: ");
+		error_prefix(err, "Vhost user backend error: ");
 		blk_destroy(&blk->dev);
 		return ret;
 	}
@@ -349,7 +349,7 @@ int vhost_user_blk_refresh(struct vhost_user_blk *blk, struct error *err)
 	pthread_mutex_unlock(&blk->dev.lock);
 	if (ret) {
 		metric_inc(&blk->metrics->cfg_fails);
-		error_prefix(err, "Vhost-user backend error: ");
+		error_prefix(err, "Vhost user backend error: ");
 		return ret;
 	}
 	metric_set(&blk->metrics->config_change_time_us,

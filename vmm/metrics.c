@@ -391,14 +391,26 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 	return 0;
 }
 
+/* Cuts a key that was too long at the end of a letter: half of one would be no
+ * JSON. */
+static void cut_key(char *key, size_t len)
+{
+	while (len && (key[len - 1] & 0xc0) == 0x80)
+		len--;
+	if (len && key[len - 1] & 0x80)
+		key[len - 1] = '\0';
+}
+
 int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,
 		       const char *id, void *counters)
 {
 	struct metrics_device added = {.kind = kind, .counters = counters};
 	size_t i = 0;
 
-	snprintf(added.key, sizeof(added.key), "%s_%s",
-		 metrics_device_sections[kind].name, id);
+	if (snprintf(added.key, sizeof(added.key), "%s_%s",
+		     metrics_device_sections[kind].name,
+		     id) >= (int)sizeof(added.key))
+		cut_key(added.key, sizeof(added.key) - 1);
 	while (i < metrics->device_count &&
 	       strcmp(metrics->devices[i].key, added.key) != 0)
 		i++;

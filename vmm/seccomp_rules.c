@@ -198,6 +198,8 @@ static const struct rule loop_only[] = {
 	     ARG(1, 0), ARG(3, IORING_ENTER_GETEVENTS), ARG(4, 0)),
 	CALL("io_uring_register", "another file behind such a disk",
 	     ARG(1, IORING_REGISTER_FILES_UPDATE)),
+	CALL("fcntl", "which is read by threads of the kernel's",
+	     ARG(1, F_SETFL), ARG(2, 0)),
 	OPEN(O_RDWR | O_CLOEXEC | O_NONBLOCK,
 	     "another file behind a disk, memory files"),
 	OPEN(O_RDONLY | O_CLOEXEC | O_NONBLOCK,

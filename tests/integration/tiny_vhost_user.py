@@ -21,7 +21,7 @@ from vhostuser import (GET_CONFIG, GET_FEATURES, GET_PROTOCOL_FEATURES,
 SECTOR = 512
 SECTORS = 256
 CREATE = "Drive config error: Unable to create the virtio block device: "
-BACKEND = CREATE + "Vhost-user backend error: "
+BACKEND = CREATE + "Vhost user backend error: "
 PATCH = "Drive config error: Unable to patch the block device: "
 SET_VRING_ENABLE = 18
 
@@ -317,7 +317,7 @@ def back_end_that_dies(t):
     assert "vhost-user-block: needs reset: no back end" in m.log
     t.point(m.get("/")["state"] == "Running", "the monitor goes on")
     fault = m.fault("PATCH", "/drives/d", {"drive_id": "d"})
-    t.point(fault == PATCH + "Vhost-user backend error: The back end %s is "
+    t.point(fault == PATCH + "Vhost user backend error: The back end %s is "
             "gone" % daemon.path, "it can be asked no more", fault)
     got = metrics(m, t, "vhost_user_block_d")
     t.point(got["cfg_fails"] == 1, "that is counted", got)
@@ -393,7 +393,7 @@ def refresh_waits_a_second(t):
     m.patch("/drives/d", drive_id="d")
     told(m, b"c", b"capacity 256 changes 1")
     t.point("is lost" not in m.log, "a late answer costs nothing")
-    t.point(fault == PATCH + "Vhost-user backend error: The back end does not "
+    t.point(fault == PATCH + "Vhost user backend error: The back end does not "
             "answer GET_CONFIG within a second" and 0.9 < took < 1.9 * SLOW,
             "and says so", "%s %g s" % (fault, took))
     assert m.alive()

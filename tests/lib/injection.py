@@ -55,7 +55,7 @@ FORMS = (
     ("ioctl", 16, (0, 0xae41, 0)),                  # KVM_CREATE_VCPU
     ("ioctl", 16, (0, 0x400454ca, 0)),              # TUNSETIFF
     ("ioctl", 16, (0, 0x1_0000_ae80, 0)),           # more than 32 bits
-    ("fcntl", 72, (1, 4, 0)),                       # F_SETFL
+    ("fcntl", 72, (1, 4, 0x2000)),                  # F_SETFL, O_ASYNC
     ("fcntl", 72, (1, 1033, 0)),                    # F_ADD_SEALS
     ("fcntl", 72, (1, 8, 1)),                       # F_SETOWN
     ("prctl", 157, (4, 1)),                         # PR_SET_DUMPABLE

@@ -25,6 +25,7 @@
 #define OUT 1
 #define FLUSH 4
 #define DISCARD 11
+#define WRITE_ZEROES 13
 
 struct fixture {
 	struct ring ring;
@@ -416,6 +417,35 @@ static void test_limited_device_gives_back_what_is_in_flight(void **state)
 	assert_int_equal(sector_byte(f, 2), 3);
 }
 
+/* They cost the host as much as those that are sent; a discard does not. */
+static void test_limit_counts_zeroes_that_are_not_sent(void **state)
+{
+	static const struct rate_limiter_update update = {
+		.values.bandwidth = {.size = 4096, .refill_time_ms = 60000},
+		.has_bandwidth = true,
+	};
+	const struct {
+		le64 sector;
+		le32 sectors, flags;
+	} range = {le64_make(0), le32_make(SECTORS), {0}};
+	struct fixture *f = *state;
+
+	block_update_limiter(f->block, &update);
+	for (uint16_t i = 0; i < 4; i++)
+		assert_int_equal(
+			gmem_write(f->ring.mem, DATA(i), &range, sizeof(range)),
+			0);
+	post(&f->ring, 0, DISCARD, sizeof(range));
+	post(&f->ring, 1, DISCARD, sizeof(range));
+	post(&f->ring, 2, WRITE_ZEROES, sizeof(range));
+	post(&f->ring, 3, DISCARD, sizeof(range));
+	slot_kick(&f->slot, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(next_back(f), i);
+	assert_int_equal(next_back(f), -1);
+	assert_int_equal(f->metrics.rate_limiter_throttled_events.value, 1);
+}
+
 static void test_flush_and_discard_go_through_the_ring(void **state)
 {
 	const struct {
@@ -456,6 +486,7 @@ int main(void)
 		CASE(test_full_ring_loses_nothing),
 		CASE(test_starved_device_goes_on_after_reset_of_another),
 		CASE(test_limited_device_gives_back_what_is_in_flight),
+		CASE(test_limit_counts_zeroes_that_are_not_sent),
 		CASE(test_flush_and_discard_go_through_the_ring),
 	};
 

@@ -247,6 +247,30 @@ static void test_two_devices_share_the_ring(void **state)
 	slot_destroy(&slot);
 }
 
+static int open_impatient(const struct fixture *f)
+{
+	int fd = open(f->path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* Else the kernel takes them for files that nobody ever has to wait for. */
+static void test_files_of_the_ring_may_be_waited_for(void **state)
+{
+	struct fixture *f = need_ring(state);
+	int first = open_impatient(f), second = open_impatient(f);
+	struct block_ring_user user = {0};
+
+	assert_int_equal(block_ring_join(f->block_ring, &user, first), 0);
+	assert_false(fcntl(first, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(block_ring_set_file(&user, second), 0);
+	assert_false(fcntl(second, F_GETFL) & O_NONBLOCK);
+	block_ring_leave(&user);
+	close_fd(&first);
+	close_fd(&second);
+}
+
 static void *reset(void *arg)
 {
 	struct virtio_device *dev = arg;
@@ -382,6 +406,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_what_is_written_is_read_back),
 		CASE(test_two_devices_share_the_ring),
+		CASE(test_files_of_the_ring_may_be_waited_for),
 		CASE(test_reset_by_another_thread_ends_all),
 		CASE(test_pause_waits_for_the_disk),
 		CASE(test_destroy_with_requests_in_flight),
