@@ -166,11 +166,10 @@ static int scan_pagemap(const struct gmem *mem, struct scan *scan)
 	return ret;
 }
 
-static int scan_memfd(const struct gmem *mem, uint64_t *own)
+static int scan_data(int fd, const struct gmem_extent *extent, uint64_t *own)
 {
-	off_t end = (off_t)gmem_size(mem);
-	int fd = gmem_region(mem, 0)->fd;
-	off_t off = lseek(fd, 0, SEEK_DATA);
+	const off_t end = (off_t)(extent->off + extent->len);
+	off_t off = lseek(fd, (off_t)extent->off, SEEK_DATA);
 
 	while (off >= 0 && off < end) {
 		off_t hole = lseek(fd, off, SEEK_HOLE);
@@ -185,6 +184,18 @@ static int scan_memfd(const struct gmem *mem, uint64_t *own)
 		off = lseek(fd, hole, SEEK_DATA);
 	}
 	return off < 0 && errno != ENXIO ? -errno : 0;
+}
+
+/* Not where nothing is plugged, whatever the guest has left there; and a file
+ * of huge pages says that all of it is data. */
+static int scan_memfd(const struct gmem *mem, uint64_t *own)
+{
+	struct gmem_extent extent = {0};
+	int ret = 0;
+
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = scan_data(gmem_region(mem, 0)->fd, &extent, own);
+	return ret;
 }
 
 static bool swap_is_possible(void)

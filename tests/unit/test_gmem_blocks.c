@@ -216,6 +216,34 @@ static void test_pages_are_sought_where_there_are_any(void **state)
 	free(own);
 }
 
+/* Pages that the guest can still reach, in a slot that has others. */
+static void test_pages_of_a_memfd_are_sought_where_it_is_plugged(void **state)
+{
+	const struct gmem_pluggable pluggable = {BLOCK, SLOT, NULL};
+	struct gmem *mem = NULL;
+	uint64_t first = 0, n = 0;
+	uint64_t *own;
+
+	(void)state;
+	assert_int_equal(make(&mem, &pluggable, GMEM_MEMFD, -1), 0);
+	own = page_set_create(mem);
+	gmem_plug(mem, REGION + BLOCK, BLOCK, true);
+	gmem_region(mem, 0)->hva[RAM - 1] = 1;
+	memset(gmem_region(mem, 1)->hva, 1, 3 * BLOCK);
+	assert_int_equal(page_set_scan(mem, NULL, own, NULL), 0);
+	assert_true(page_set_next(own, page_set_pages(mem), &first, &n));
+	assert_int_equal(first, RAM / 4096 - 1);
+	assert_int_equal(n, 1);
+	first += n;
+	assert_true(page_set_next(own, page_set_pages(mem), &first, &n));
+	assert_int_equal(first, (RAM + BLOCK) / 4096);
+	assert_int_equal(n, BLOCK / 4096);
+	first += n;
+	assert_false(page_set_next(own, page_set_pages(mem), &first, &n));
+	free(own);
+	gmem_destroy(mem);
+}
+
 static void
 test_dirty_marks_of_unplugged_memory_are_of_the_discarding(void **state)
 {
@@ -271,6 +299,8 @@ int main(void)
 		TEST(test_only_plugged_memory_is_reached),
 		TEST(test_extents_are_ram_and_what_is_plugged),
 		TEST(test_pages_are_sought_where_there_are_any),
+		cmocka_unit_test(
+			test_pages_of_a_memfd_are_sought_where_it_is_plugged),
 		TEST(test_dirty_marks_of_unplugged_memory_are_of_the_discarding),
 		cmocka_unit_test(test_file_has_what_is_plugged),
 	};
