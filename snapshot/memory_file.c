@@ -345,8 +345,25 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 	}
 }
 
-/* Which of the pages that were ever discarded are not there? Elsewhere than
- * with a page-fault handler `ours` tells that already. */
+/* With a page-fault handler what is not there may be wanted, and a memfd of
+ * huge pages is data as a whole: elsewhere `ours` tells what is there. */
+static int scan_there(const struct image *image, uint64_t **ret_there)
+{
+	const struct gmem *mem = image->mem;
+	const bool uffd = gmem_backing(mem) == GMEM_UFFD;
+
+	*ret_there = NULL;
+	if (!uffd && (gmem_backing(mem) != GMEM_MEMFD ||
+		      gmem_pages(mem) != GMEM_PAGES_2M))
+		return 0;
+	*ret_there = page_set_create(mem);
+	if (!*ret_there)
+		return -ENOMEM;
+	return uffd ? page_set_scan(mem, image->blank, *ret_there, NULL)
+		    : page_set_scan_present(mem, *ret_there);
+}
+
+/* Which of the pages that were ever discarded are not there? */
 static int find_blank(struct image *image, const uint64_t *dirty)
 {
 	uint64_t *blank = page_set_create(image->mem);
@@ -358,11 +375,7 @@ static int find_blank(struct image *image, const uint64_t *dirty)
 		free(take_ptr(image->blank));
 		return ret;
 	}
-	if (gmem_backing(image->mem) == GMEM_UFFD) {
-		there = page_set_create(image->mem);
-		ret = there ? page_set_scan(image->mem, blank, there, NULL)
-			    : -ENOMEM;
-	}
+	ret = scan_there(image, &there);
 	for (size_t i = 0; !ret && i < page_set_words(image->mem); i++)
 		blank[i] &= ~(there ? there[i] : image->ours[i]) &
 			    (dirty ? dirty[i] : UINT64_MAX);

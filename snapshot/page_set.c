@@ -205,7 +205,7 @@ static bool swap_is_possible(void)
 	return sysinfo(&info) || info.totalswap > 0;
 }
 
-static int scan_mincore(const struct gmem *mem, uint64_t *own)
+int page_set_scan_present(const struct gmem *mem, uint64_t *own)
 {
 	unsigned char resident[PAGES_PER_READ / 8];
 	struct gmem_extent extent = {0};
@@ -245,7 +245,7 @@ int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 	if (pagemap >= 0)
 		return scan_pagemap(mem, &scan);
 	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
-		return scan_mincore(mem, own);
+		return page_set_scan_present(mem, own);
 	page_set_add_all(mem, own);
 	return 0;
 }
