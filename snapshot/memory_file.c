@@ -333,6 +333,14 @@ static int copy_base(struct image *image)
 
 /* -------------------------------------------------------------- which ones */
 
+/* Sets are mostly zeros that take no memory until they are written to: so it is
+ * where a guest has much that is not plugged. */
+static void set_word(uint64_t *word, uint64_t value)
+{
+	if (*word != value)
+		*word = value;
+}
+
 static void split_dirty(struct image *image, const uint64_t *dirty)
 {
 	bool all_ours = gmem_backing(image->mem) == GMEM_UFFD;
@@ -340,8 +348,8 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 	for (size_t i = 0; i < page_set_words(image->mem); i++) {
 		uint64_t ours = all_ours ? dirty[i] : image->ours[i] & dirty[i];
 
-		image->ours[i] = ours;
-		image->others[i] = dirty[i] & ~ours;
+		set_word(&image->ours[i], ours);
+		set_word(&image->others[i], dirty[i] & ~ours);
 	}
 }
 
@@ -377,8 +385,9 @@ static int find_blank(struct image *image, const uint64_t *dirty)
 	}
 	ret = scan_there(image, &there);
 	for (size_t i = 0; !ret && i < page_set_words(image->mem); i++)
-		blank[i] &= ~(there ? there[i] : image->ours[i]) &
-			    (dirty ? dirty[i] : UINT64_MAX);
+		set_word(&blank[i],
+			 blank[i] & ~(there ? there[i] : image->ours[i]) &
+				 (dirty ? dirty[i] : UINT64_MAX));
 	free(there);
 	return ret;
 }
@@ -387,8 +396,9 @@ static void add_blank(struct image *image)
 {
 	for (size_t i = 0; image->blank && i < page_set_words(image->mem);
 	     i++) {
-		image->ours[i] |= image->blank[i];
-		image->others[i] &= ~image->blank[i];
+		set_word(&image->ours[i], image->ours[i] | image->blank[i]);
+		set_word(&image->others[i],
+			 image->others[i] & ~image->blank[i]);
 	}
 }
 

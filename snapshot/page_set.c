@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
@@ -229,15 +228,25 @@ int page_set_scan_present(const struct gmem *mem, uint64_t *own)
 	return 0;
 }
 
+/* A new set has no memory yet, and gets none for that. */
+static void clear(const struct gmem *mem, uint64_t *set)
+{
+	const size_t words = page_set_words(mem);
+
+	for (size_t i = 0; i < words; i++)
+		if (set[i])
+			set[i] = 0;
+}
+
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared)
 {
 	struct scan scan = {.only = only, .own = own, .shared = shared};
 	AUTO_CLOSE int pagemap = -1;
 
-	memset(own, 0, page_set_words(mem) * 8);
+	clear(mem, own);
 	if (shared)
-		memset(shared, 0, page_set_words(mem) * 8);
+		clear(mem, shared);
 	if (gmem_backing(mem) == GMEM_MEMFD)
 		return scan_memfd(mem, own);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

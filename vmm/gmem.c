@@ -770,8 +770,12 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 
 bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
 {
-	for (size_t i = 0; mem->discarded && i < bitmap_words(mem); i++)
-		bits[i] |= mem->discarded[i];
+	const size_t words = mem->discarded ? bitmap_words(mem) : 0;
+
+	/* No word is touched that need not be. */
+	for (size_t i = 0; i < words; i++)
+		if (mem->discarded[i])
+			bits[i] |= mem->discarded[i];
 	return mem->discarded;
 }
 
