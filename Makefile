@@ -170,7 +170,8 @@ $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
 $(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net $(B)/tests/fuzz/fuzz_state: $(B)/tests/fake/tap.o
 $(B)/tests/unit/test_block_async $(B)/tests/fuzz/fuzz_block: $(B)/tests/fake/block_ring.o
-$(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file: $(B)/tests/fake/memory_files.o
+$(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file \
+$(B)/tests/unit/test_gmem_blocks: $(B)/tests/fake/memory_files.o
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 

@@ -333,6 +333,14 @@ static int copy_base(struct image *image)
 
 /* -------------------------------------------------------------- which ones */
 
+/* Sets are mostly zeros that take no memory until they are written to: so it is
+ * where a guest has much that is not plugged. */
+static void set_word(uint64_t *word, uint64_t value)
+{
+	if (*word != value)
+		*word = value;
+}
+
 static void split_dirty(struct image *image, const uint64_t *dirty)
 {
 	bool all_ours = gmem_backing(image->mem) == GMEM_UFFD;
@@ -340,13 +348,30 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 	for (size_t i = 0; i < page_set_words(image->mem); i++) {
 		uint64_t ours = all_ours ? dirty[i] : image->ours[i] & dirty[i];
 
-		image->ours[i] = ours;
-		image->others[i] = dirty[i] & ~ours;
+		set_word(&image->ours[i], ours);
+		set_word(&image->others[i], dirty[i] & ~ours);
 	}
 }
 
-/* Which of the pages that were ever discarded are not there? Elsewhere than
- * with a page-fault handler `ours` tells that already. */
+/* With a page-fault handler what is not there may be wanted, and a memfd of
+ * huge pages is data as a whole: elsewhere `ours` tells what is there. */
+static int scan_there(const struct image *image, uint64_t **ret_there)
+{
+	const struct gmem *mem = image->mem;
+	const bool uffd = gmem_backing(mem) == GMEM_UFFD;
+
+	*ret_there = NULL;
+	if (!uffd && (gmem_backing(mem) != GMEM_MEMFD ||
+		      gmem_pages(mem) != GMEM_PAGES_2M))
+		return 0;
+	*ret_there = page_set_create(mem);
+	if (!*ret_there)
+		return -ENOMEM;
+	return uffd ? page_set_scan(mem, image->blank, *ret_there, NULL)
+		    : page_set_scan_present(mem, *ret_there);
+}
+
+/* Which of the pages that were ever discarded are not there? */
 static int find_blank(struct image *image, const uint64_t *dirty)
 {
 	uint64_t *blank = page_set_create(image->mem);
@@ -358,14 +383,11 @@ static int find_blank(struct image *image, const uint64_t *dirty)
 		free(take_ptr(image->blank));
 		return ret;
 	}
-	if (gmem_backing(image->mem) == GMEM_UFFD) {
-		there = page_set_create(image->mem);
-		ret = there ? page_set_scan(image->mem, blank, there, NULL)
-			    : -ENOMEM;
-	}
+	ret = scan_there(image, &there);
 	for (size_t i = 0; !ret && i < page_set_words(image->mem); i++)
-		blank[i] &= ~(there ? there[i] : image->ours[i]) &
-			    (dirty ? dirty[i] : UINT64_MAX);
+		set_word(&blank[i],
+			 blank[i] & ~(there ? there[i] : image->ours[i]) &
+				 (dirty ? dirty[i] : UINT64_MAX));
 	free(there);
 	return ret;
 }
@@ -374,8 +396,9 @@ static void add_blank(struct image *image)
 {
 	for (size_t i = 0; image->blank && i < page_set_words(image->mem);
 	     i++) {
-		image->ours[i] |= image->blank[i];
-		image->others[i] &= ~image->blank[i];
+		set_word(&image->ours[i], image->ours[i] | image->blank[i]);
+		set_word(&image->others[i],
+			 image->others[i] & ~image->blank[i]);
 	}
 }
 

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
@@ -166,11 +165,10 @@ static int scan_pagemap(const struct gmem *mem, struct scan *scan)
 	return ret;
 }
 
-static int scan_memfd(const struct gmem *mem, uint64_t *own)
+static int scan_data(int fd, const struct gmem_extent *extent, uint64_t *own)
 {
-	off_t end = (off_t)gmem_size(mem);
-	int fd = gmem_region(mem, 0)->fd;
-	off_t off = lseek(fd, 0, SEEK_DATA);
+	const off_t end = (off_t)(extent->off + extent->len);
+	off_t off = lseek(fd, (off_t)extent->off, SEEK_DATA);
 
 	while (off >= 0 && off < end) {
 		off_t hole = lseek(fd, off, SEEK_HOLE);
@@ -187,6 +185,18 @@ static int scan_memfd(const struct gmem *mem, uint64_t *own)
 	return off < 0 && errno != ENXIO ? -errno : 0;
 }
 
+/* Not where nothing is plugged, whatever the guest has left there; and a file
+ * of huge pages says that all of it is data. */
+static int scan_memfd(const struct gmem *mem, uint64_t *own)
+{
+	struct gmem_extent extent = {0};
+	int ret = 0;
+
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = scan_data(gmem_region(mem, 0)->fd, &extent, own);
+	return ret;
+}
+
 static bool swap_is_possible(void)
 {
 	struct sysinfo info;
@@ -194,7 +204,7 @@ static bool swap_is_possible(void)
 	return sysinfo(&info) || info.totalswap > 0;
 }
 
-static int scan_mincore(const struct gmem *mem, uint64_t *own)
+int page_set_scan_present(const struct gmem *mem, uint64_t *own)
 {
 	unsigned char resident[PAGES_PER_READ / 8];
 	struct gmem_extent extent = {0};
@@ -218,15 +228,25 @@ static int scan_mincore(const struct gmem *mem, uint64_t *own)
 	return 0;
 }
 
+/* A new set has no memory yet, and gets none for that. */
+static void clear(const struct gmem *mem, uint64_t *set)
+{
+	const size_t words = page_set_words(mem);
+
+	for (size_t i = 0; i < words; i++)
+		if (set[i])
+			set[i] = 0;
+}
+
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared)
 {
 	struct scan scan = {.only = only, .own = own, .shared = shared};
 	AUTO_CLOSE int pagemap = -1;
 
-	memset(own, 0, page_set_words(mem) * 8);
+	clear(mem, own);
 	if (shared)
-		memset(shared, 0, page_set_words(mem) * 8);
+		clear(mem, shared);
 	if (gmem_backing(mem) == GMEM_MEMFD)
 		return scan_memfd(mem, own);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -234,7 +254,7 @@ int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 	if (pagemap >= 0)
 		return scan_pagemap(mem, &scan);
 	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
-		return scan_mincore(mem, own);
+		return page_set_scan_present(mem, own);
 	page_set_add_all(mem, own);
 	return 0;
 }

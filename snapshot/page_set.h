@@ -43,4 +43,8 @@ bool page_set_next(const uint64_t *set, uint64_t pages, uint64_t *first,
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared) must_check;
 
+/* Adds the pages that are in memory now: of the guest's own memory, and without
+ * swap, all there are. A memfd's, too, of huge pages. 0 or -errno. */
+int page_set_scan_present(const struct gmem *mem, uint64_t *set) must_check;
+
 #endif

@@ -202,6 +202,14 @@ static bool slot_has_others(const struct mem_device *device, uint64_t n,
 	       !gmem_blocks_none(blocks, to, end - to);
 }
 
+/* KVM waits for vCPUs that are looking for a page: not where it never comes. */
+static int set_slot(struct mem_device *device, uint64_t n, bool there)
+{
+	if (gmem_handler_ended(device->mem))
+		return -EIO;
+	return kvm_plug_slot(device->kvm, device->region, n, there);
+}
+
 /* Takes slots from vCPUs, of those in [first, end) that have nothing but what
  * is within [off, off+len). A slot that stays is no harm. */
 static void drop_slots(struct mem_device *device, uint64_t first, uint64_t end,
@@ -210,8 +218,7 @@ static void drop_slots(struct mem_device *device, uint64_t first, uint64_t end,
 	for (uint64_t n = first; n < end; n++) {
 		int ret = slot_has_others(device, n, off, len)
 				  ? 0
-				  : kvm_plug_slot(device->kvm, device->region,
-						  n, false);
+				  : set_slot(device, n, false);
 
 		if (ret)
 			log_guest_at(
@@ -230,8 +237,7 @@ static int add_slots(struct mem_device *device, uint64_t off, uint64_t len)
 	for (uint64_t n = first; n < end; n++) {
 		int ret = slot_has_others(device, n, off, len)
 				  ? 0
-				  : kvm_plug_slot(device->kvm, device->region,
-						  n, true);
+				  : set_slot(device, n, true);
 
 		if (!ret)
 			continue;

@@ -714,8 +714,7 @@ static int drop(struct gmem *mem, const struct gmem_region *region,
 	return madvise(at, pages * PAGE_SIZE_4K, advice) ? -errno : 0;
 }
 
-/* madvise tells the page-fault handler, and waits until it has read that. */
-static bool handler_is_gone(const struct gmem *mem)
+bool gmem_handler_ended(const struct gmem *mem)
 {
 	struct pollfd fd = {.fd = mem->handler};
 
@@ -757,7 +756,8 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 	len = ALIGN_DOWN(len - skip, unit);
 	while (gpa - region->gpa >= region->len)
 		region++;
-	if (handler_is_gone(mem))
+	/* madvise tells it, and waits until it has read that. */
+	if (gmem_handler_ended(mem))
 		return -EIO;
 	ret = prepare_discarded(mem);
 	if (ret)
@@ -770,8 +770,12 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 
 bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
 {
-	for (size_t i = 0; mem->discarded && i < bitmap_words(mem); i++)
-		bits[i] |= mem->discarded[i];
+	const size_t words = mem->discarded ? bitmap_words(mem) : 0;
+
+	/* No word is touched that need not be. */
+	for (size_t i = 0; i < words; i++)
+		if (mem->discarded[i])
+			bits[i] |= mem->discarded[i];
 	return mem->discarded;
 }
 

@@ -199,6 +199,10 @@ bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits);
 /* GMEM_UFFD: the stream whose end is the page-fault handler's. Borrowed. */
 void gmem_set_handler(struct gmem *mem, int socket);
 
+/* It has ended: vCPUs may be waiting for it for ever, and whoever waits for
+ * them. Loop thread. */
+bool gmem_handler_ended(const struct gmem *mem);
+
 /* Borrows [gpa, gpa+len) as one iovec; return it with gmem_unmap, which marks
  * the pages dirty for GMEM_DEVICE_WRITES. Bytes may change under the reader. */
 int gmem_map(struct gmem *mem, uint64_t gpa, size_t len,

@@ -284,7 +284,7 @@ static const struct rule loop_only[] = {
 	CALL("fstatfs", "room on the disk"),
 	CALL("fsync", "files, directories"),
 	OPEN(O_RDONLY | O_DIRECTORY | O_CLOEXEC, "directories, to sync them"),
-	RARE("mincore", "pages, without /proc", JAILED),
+	RARE("mincore", "pages, without /proc; a memfd's huge pages", JAILED),
 	RARE("sysinfo", "is there swap?", JAILED),
 	RARE("time", "a snapshot's date, without a vDSO", CLOCKS),
 };

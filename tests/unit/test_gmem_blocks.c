@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that comes and goes: its blocks, and what gmem makes of them. */
 #include "snapshot/page_set.h"
+#include "tests/fake/memory_files.h"
 #include "vmm/gmem.h"
 #include "vmm/gmem_blocks.h"
 
@@ -9,6 +10,8 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -216,6 +219,91 @@ static void test_pages_are_sought_where_there_are_any(void **state)
 	free(own);
 }
 
+/* Pages that the guest can still reach, in a slot that has others. */
+static void test_pages_of_a_memfd_are_sought_where_it_is_plugged(void **state)
+{
+	const struct gmem_pluggable pluggable = {BLOCK, SLOT, NULL};
+	struct gmem *mem = NULL;
+	uint64_t first = 0, n = 0;
+	uint64_t *own;
+
+	(void)state;
+	assert_int_equal(make(&mem, &pluggable, GMEM_MEMFD, -1), 0);
+	own = page_set_create(mem);
+	gmem_plug(mem, REGION + BLOCK, BLOCK, true);
+	gmem_region(mem, 0)->hva[RAM - 1] = 1;
+	memset(gmem_region(mem, 1)->hva, 1, 3 * BLOCK);
+	assert_int_equal(page_set_scan(mem, NULL, own, NULL), 0);
+	assert_true(page_set_next(own, page_set_pages(mem), &first, &n));
+	assert_int_equal(first, RAM / 4096 - 1);
+	assert_int_equal(n, 1);
+	first += n;
+	assert_true(page_set_next(own, page_set_pages(mem), &first, &n));
+	assert_int_equal(first, (RAM + BLOCK) / 4096);
+	assert_int_equal(n, BLOCK / 4096);
+	first += n;
+	assert_false(page_set_next(own, page_set_pages(mem), &first, &n));
+	free(own);
+	gmem_destroy(mem);
+}
+
+/* TSan keeps books of all that is read, in memory. */
+#if defined(__has_feature)
+#define UNDER_TSAN __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+
+static long peak_kib(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_maxrss;
+}
+
+/* In a process of its own, which has a peak of its own: 8 MiB a set of pages,
+ * of which what is not plugged shall take none. */
+static int save_large(void)
+{
+	const struct gmem_range large[] = {{0, RAM}, {REGION, GIB(256)}};
+	const struct gmem_pluggable pluggable = {BLOCK, SLOT, NULL};
+	const struct gmem_request request = {
+		.ranges = large, .count = 2, .pluggable = &pluggable, .fd = -1};
+	struct memory_file_request file = {.path = "/tmp/ember-blocks",
+					   .kind = MEMORY_DIFF};
+	struct memory_file_stats stats;
+	struct gmem *mem = NULL;
+	uint64_t *dirty;
+	long before;
+
+	if (gmem_create(&mem, &request, NULL) || gmem_discard(mem, 0, 4096))
+		return 1;
+	dirty = page_set_create(mem);
+	before = peak_kib();
+	if (memory_file_write(mem, &file, dirty, &stats, NULL))
+		return 2;
+	unlink(file.path);
+	return peak_kib() - before > 8192 ? 3 : 0;
+}
+
+static void test_sets_of_what_is_not_plugged_take_no_memory(void **state)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)state;
+	if (UNDER_TSAN)
+		skip();
+	pid = fork();
+	if (!pid)
+		_exit(save_large());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void
 test_dirty_marks_of_unplugged_memory_are_of_the_discarding(void **state)
 {
@@ -271,6 +359,10 @@ int main(void)
 		TEST(test_only_plugged_memory_is_reached),
 		TEST(test_extents_are_ram_and_what_is_plugged),
 		TEST(test_pages_are_sought_where_there_are_any),
+		cmocka_unit_test(
+			test_pages_of_a_memfd_are_sought_where_it_is_plugged),
+		cmocka_unit_test(
+			test_sets_of_what_is_not_plugged_take_no_memory),
 		TEST(test_dirty_marks_of_unplugged_memory_are_of_the_discarding),
 		cmocka_unit_test(test_file_has_what_is_plugged),
 	};

@@ -473,8 +473,8 @@ static void test_plug_that_kvm_refuses_leaves_nothing(void **state)
 	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
 }
 
-/* Where there is nobody to tell of it, memory stays ours; the guest has lost it
- * all the same. */
+/* Where there is nobody to tell of it, memory stays ours, and vCPUs that wait
+ * for a page would have KVM wait for them: devices alone have lost it. */
 static void test_unplug_without_giving_back_is_counted(void **state)
 {
 	struct fixture *f = *state;
@@ -487,9 +487,29 @@ static void test_unplug_without_giving_back_is_counted(void **state)
 	close(ends[1]);
 	assert_int_equal(request(f, UNPLUG, 0, 2, NULL), ACK);
 	assert_int_equal(state_of(f, 0, 2), UNPLUGGED);
-	assert_int_equal(fake_kvm.slots, 0);
+	assert_int_equal(fake_kvm.slots, BIT(0));
+	assert_false(gmem_contains(f->ring.mem, REGION, 1));
 	assert_int_equal(f->metrics.hotplug.unplug_discard_fails.value, 1);
 	assert_int_equal(f->metrics.hotplug.unplug_fails.value, 0);
+	gmem_set_handler(f->ring.mem, -1);
+	close(ends[0]);
+}
+
+static void test_plug_without_a_fault_handler_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	resize(f, 256);
+	gmem_set_handler(f->ring.mem, ends[0]);
+	assert_int_equal(request(f, PLUG, 0, 1, NULL), ACK);
+	close(ends[1]);
+	fake_kvm.slot_calls = 0;
+	assert_int_equal(request(f, PLUG, SLOT, 1, NULL), BUSY);
+	assert_int_equal(request(f, UNPLUG, 0, 1, NULL), ACK);
+	assert_int_equal(fake_kvm.slot_calls, 0);
+	assert_int_equal(state_of(f, SLOT, 1), UNPLUGGED);
 	gmem_set_handler(f->ring.mem, -1);
 	close(ends[0]);
 }
@@ -846,6 +866,7 @@ int main(void)
 		TEST(test_unplug_all_shrinks_what_is_usable),
 		TEST(test_plug_that_kvm_refuses_leaves_nothing),
 		TEST(test_unplug_without_giving_back_is_counted),
+		TEST(test_plug_without_a_fault_handler_is_not_waited_for),
 		TEST(test_chains_that_are_no_requests),
 		TEST(test_response_outside_of_ram_is_dropped),
 		TEST(test_broken_ring_needs_a_reset),

@@ -727,6 +727,40 @@ static void test_long_runs_that_were_given_back_stay_holes(void **state)
 	assert_letters(f->full, "a0b0c0d0eeff");
 }
 
+/* Their file says that all of it is data, and to read what was given back takes
+ * a page of the pool, which others may have by now: that would end us. */
+static void test_huge_pages_of_a_memfd_given_back_stay_so(void **state)
+{
+	const struct gmem_request request = {
+		.ranges = ranges,
+		.count = 2,
+		.backing = GMEM_MEMFD,
+		.pages = GMEM_PAGES_2M,
+	};
+	struct fixture *f = *state;
+	uint64_t dirty[WORDS] = {0};
+	unsigned char there = 1;
+
+	if (gmem_create(&f->mem, &request, NULL))
+		skip(); /* there is no pool */
+	put(f->mem, 0, 'a');
+	put(f->mem, 1023, 'd');
+	put(f->mem, 1535, 'f');
+	assert_int_equal(gmem_track_dirty(f->mem), 0);
+	discard(f, 0, 512);
+	discard(f, 1024, 512);
+	put(f->mem, 1024, 'e'); /* in use again */
+	gmem_take_dirty(f->mem, dirty);
+	for (size_t i = 0; i < 3; i++) {
+		save_ok(f, i ? MEMORY_DIFF : MEMORY_FULL, f->full,
+			i == 2 ? dirty : NULL);
+		assert_letters(f->full, "a0b0ddeef0");
+		assert_int_equal(
+			mincore(gmem_region(f->mem, 0)->hva, 1, &there), 0);
+		assert_false(there & 1);
+	}
+}
+
 /* What a prefetch has copied is a mapping apart, with pages nobody wrote. */
 static void test_clone_with_copied_chunks_is_complete(void **state)
 {
@@ -831,6 +865,7 @@ int main(void)
 		test(test_diff_has_zeros_for_what_was_given_back),
 		test(test_tracked_diff_leaves_what_was_given_back_before),
 		test(test_long_runs_that_were_given_back_stay_holes),
+		test(test_huge_pages_of_a_memfd_given_back_stay_so),
 		test(test_clone_with_copied_chunks_is_complete),
 		test(test_full_of_a_memfd_that_keeps_its_length),
 		test(test_diff_that_fails_can_be_done_again),
