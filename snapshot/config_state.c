@@ -322,7 +322,8 @@ bool config_state_has_drive(const struct state_file *file, const char *id)
 
 		if (config_state_load_drive(file, i, &config, &found, NULL))
 			found = false;
-		same = found && strcmp(config.drive_id, id) == 0;
+		same = found && config.drive_id &&
+		       strcmp(config.drive_id, id) == 0;
 		drive_config_release(&config);
 	}
 	return same;
@@ -337,7 +338,7 @@ bool config_state_has_pmem(const struct state_file *file, const char *id)
 
 		if (config_state_load_pmem(file, i, &config, &found, NULL))
 			found = false;
-		same = found && strcmp(config.id, id) == 0;
+		same = found && config.id && strcmp(config.id, id) == 0;
 		pmem_config_release(&config);
 	}
 	return same;
@@ -352,7 +353,8 @@ bool config_state_has_net(const struct state_file *file, const char *id)
 
 		if (config_state_load_net(file, i, &config, &found, NULL))
 			found = false;
-		same = found && strcmp(config.iface_id, id) == 0;
+		same = found && config.iface_id &&
+		       strcmp(config.iface_id, id) == 0;
 		net_config_release(&config);
 	}
 	return same;
