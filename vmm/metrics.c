@@ -313,13 +313,15 @@ static void collect_log_counts(struct logger_metrics *logger)
 		     log_throttled_count());
 }
 
-static int flush(struct metrics *metrics, char *text)
+/* @slot: which of the two lines. */
+static int flush(struct metrics *metrics, size_t slot)
 {
-	struct line line = {.text = text};
+	struct line line = {0};
 	int ret;
 
 	if (metrics->fd < 0)
 		return 0;
+	line.text = metrics->lines + slot * LINE_SIZE;
 	collect_log_counts(&metrics->logger);
 	ret = write_line(metrics, &line);
 	if (ret == 0)
@@ -333,12 +335,12 @@ static int flush(struct metrics *metrics, char *text)
 
 int metrics_flush(struct metrics *metrics)
 {
-	return flush(metrics, metrics->lines);
+	return flush(metrics, 0);
 }
 
 int metrics_flush_last(struct metrics *metrics)
 {
-	return flush(metrics, metrics->lines + LINE_SIZE);
+	return flush(metrics, 1);
 }
 
 /* -------------------------------------------------------------- life cycle */
