@@ -83,15 +83,6 @@ json_t *balloon_to_json(const struct balloon_config *config)
 			 "free_page_reporting", config->free_page_reporting);
 }
 
-static int answer(struct api_call *call, json_t *object)
-{
-	call->response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
-	json_decref(object);
-	return call->response->body
-		       ? 0
-		       : error_set_os(&call->err, ENOMEM, "Cannot answer:");
-}
-
 struct balloon_view {
 	json_t *object; /* NULL: there is none */
 	bool started;
@@ -125,7 +116,7 @@ int api_get_balloon(struct api_call *call)
 					   "action on device: Device not found"
 					 : "Balloon config error: No balloon "
 					   "device found.");
-	return answer(call, view.object);
+	return api_answer(call, view.object);
 }
 
 int api_patch_balloon(struct api_call *call)
@@ -183,7 +174,8 @@ int api_get_balloon_stats(struct api_call *call)
 	struct vmm_action action = {.type = VMM_ACTION_GET_BALLOON_STATS};
 	int ret = api_submit(call, &action);
 
-	return ret ? ret : answer(call, stats_to_json(&action.balloon_stats));
+	return ret ? ret
+		   : api_answer(call, stats_to_json(&action.balloon_stats));
 }
 
 static int start_hinting(struct api_call *call)
@@ -227,5 +219,5 @@ int api_get_hinting(struct api_call *call)
 	if (!rest_is(call, "status"))
 		return refuse_path(call);
 	ret = api_submit(call, &action);
-	return ret ? ret : answer(call, hinting_to_json(&action.hinting));
+	return ret ? ret : api_answer(call, hinting_to_json(&action.hinting));
 }

@@ -83,11 +83,7 @@ int api_get_hotplug(struct api_call *call)
 	json_object_set_new(
 		object, "requested_size_mib",
 		json_integer((json_int_t)status->requested_size_mib));
-	call->response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
-	json_decref(object);
-	return call->response->body
-		       ? 0
-		       : error_set_os(&call->err, ENOMEM, "Cannot answer:");
+	return api_answer(call, object);
 }
 
 json_t *hotplug_to_json(const struct hotplug_config *config)

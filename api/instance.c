@@ -32,11 +32,7 @@ int api_answer_view(struct api_call *call,
 
 	if (ret)
 		return ret;
-	call->response->body = json_dumps(request.result, JSON_COMPACT);
-	json_decref(request.result);
-	return call->response->body
-		       ? 0
-		       : error_set_os(&call->err, ENOMEM, "Cannot answer:");
+	return api_answer(call, request.result);
 }
 
 static json_t *view_instance(const struct vmm_view *view)

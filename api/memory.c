@@ -231,11 +231,7 @@ static int answer(struct api_call *call, const struct populate *populate,
 				  "remaining_bytes", 0, "ioctl_count", calls,
 				  "wall_time_us", wall, "workers", worker);
 
-	call->response->body = stats ? json_dumps(stats, JSON_COMPACT) : NULL;
-	json_decref(stats);
-	return call->response->body
-		       ? 0
-		       : error_set_os(&call->err, ENOMEM, "Cannot answer:");
+	return api_answer(call, stats);
 }
 
 static int serve_prefault(struct api_call *call,

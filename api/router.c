@@ -157,6 +157,15 @@ int api_submit(struct api_call *call, struct vmm_action *action)
 	return ret;
 }
 
+int api_answer(struct api_call *call, json_t *object)
+{
+	call->response->body = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	json_decref(object);
+	return call->response->body
+		       ? 0
+		       : error_set_os(&call->err, ENOMEM, "Cannot answer:");
+}
+
 void api_record_latency(struct metric_store *store, const char *what,
 			uint64_t start_ns)
 {

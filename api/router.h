@@ -75,6 +75,9 @@ int api_check_id(struct api_call *call, const char *body_id) must_check;
 /* Letters, digits and '_', at least one; says in @err what is wrong. */
 int api_valid_id(const char *id, struct error *err) must_check;
 
+/* For handlers: 200 with @object, which is taken over; NULL: no memory. */
+int api_answer(struct api_call *call, json_t *object) must_check;
+
 /* For handlers: notes in metrics and log how long a request that succeeded took
  * from the client's point of view. */
 void api_record_latency(struct metric_store *store, const char *what,

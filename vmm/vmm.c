@@ -126,6 +126,14 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 	return 0;
 }
 
+int vmm_need_device(const void *device, struct error *err)
+{
+	if (device)
+		return 0;
+	return error_set(err, ENODEV,
+			 "Failed perform action on device: Device not found");
+}
+
 static int act_set_machine(struct vmm *vmm, struct vmm_action *action,
 			   struct error *err)
 {

@@ -28,19 +28,10 @@ int act_set_balloon(struct vmm *vmm, struct vmm_action *action,
 	return vmm_set_balloon(vmm, &action->balloon, err);
 }
 
-static int check_balloon(const struct vmm *vmm, struct error *err)
-{
-	if (!vmm->balloon)
-		return error_set(err, ENODEV,
-				 "Failed perform action on device: Device not "
-				 "found");
-	return 0;
-}
-
 int act_resize_balloon(struct vmm *vmm, struct vmm_action *action,
 		       struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	if (!ret)
 		ret = balloon_resize(vmm->balloon, action->size_mib,
@@ -53,7 +44,7 @@ int act_resize_balloon(struct vmm *vmm, struct vmm_action *action,
 int act_set_balloon_interval(struct vmm *vmm, struct vmm_action *action,
 			     struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	if (!ret)
 		ret = balloon_set_interval(vmm->balloon, action->interval_s,
@@ -67,7 +58,7 @@ int act_set_balloon_interval(struct vmm *vmm, struct vmm_action *action,
 int act_get_balloon_stats(struct vmm *vmm, struct vmm_action *action,
 			  struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	return ret ? ret
 		   : balloon_get_stats(vmm->balloon, &action->balloon_stats,
@@ -77,7 +68,7 @@ int act_get_balloon_stats(struct vmm *vmm, struct vmm_action *action,
 int act_start_hinting(struct vmm *vmm, struct vmm_action *action,
 		      struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	return ret ? ret
 		   : balloon_start_hinting(vmm->balloon, action->acknowledge,
@@ -87,7 +78,7 @@ int act_start_hinting(struct vmm *vmm, struct vmm_action *action,
 int act_stop_hinting(struct vmm *vmm, struct vmm_action *action,
 		     struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	(void)action;
 	return ret ? ret : balloon_stop_hinting(vmm->balloon, err);
@@ -96,7 +87,7 @@ int act_stop_hinting(struct vmm *vmm, struct vmm_action *action,
 int act_get_hinting(struct vmm *vmm, struct vmm_action *action,
 		    struct error *err)
 {
-	int ret = check_balloon(vmm, err);
+	int ret = vmm_need_device(vmm->balloon, err);
 
 	return ret ? ret
 		   : balloon_get_hinting(vmm->balloon, &action->hinting, err);

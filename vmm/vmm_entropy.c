@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/vmm_private.h"
 
-#include <errno.h>
-
 int vmm_set_entropy(struct vmm *vmm, const struct entropy_config *config,
 		    struct error *err)
 {

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/vmm_private.h"
 
-#include <errno.h>
-
 int vmm_set_hotplug(struct vmm *vmm, const struct hotplug_config *config,
 		    struct error *err)
 {
@@ -24,18 +22,10 @@ int act_set_hotplug(struct vmm *vmm, struct vmm_action *action,
 	return vmm_set_hotplug(vmm, &action->hotplug, err);
 }
 
-static int check_device(const struct vmm *vmm, struct error *err)
-{
-	if (vmm->hotplug)
-		return 0;
-	return error_set(err, ENODEV,
-			 "Failed perform action on device: Device not found");
-}
-
 int act_resize_hotplug(struct vmm *vmm, struct vmm_action *action,
 		       struct error *err)
 {
-	int ret = check_device(vmm, err);
+	int ret = vmm_need_device(vmm->hotplug, err);
 
 	if (ret)
 		return ret;
@@ -48,7 +38,7 @@ int act_resize_hotplug(struct vmm *vmm, struct vmm_action *action,
 int act_get_hotplug(struct vmm *vmm, struct vmm_action *action,
 		    struct error *err)
 {
-	int ret = check_device(vmm, err);
+	int ret = vmm_need_device(vmm->hotplug, err);
 
 	if (!ret)
 		mem_device_status(vmm->hotplug, &action->hotplug_status);

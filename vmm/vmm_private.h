@@ -88,6 +88,9 @@ void vmm_record_latency(struct metric_store *store, const char *what,
 
 /* ------------------------------- from vmm_entropy.c, vmm_balloon.c ... */
 
+/* An action on one that there is not: -ENODEV with a sentence. */
+int vmm_need_device(const void *device, struct error *err) must_check;
+
 /* Replaces the device that is there. */
 int vmm_set_entropy(struct vmm *vmm, const struct entropy_config *config,
 		    struct error *err) must_check;
