@@ -35,12 +35,14 @@ LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
 	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs \
 	-Wl,--no-eh-frame-hdr,-T,vmm/no_unwind.ld)
+# Its shared library does not export all that its header has.
+URING := -l:liburing.a
 # Each of the two archives needs the other; see api/wire.h.
 LIBS = -Wl,--start-group $(B)/libember.a $(MHD)/lib/libmicrohttpd.a \
-	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz
+	-Wl,--end-group $(LWIP)/lib/liblwip.a -ljansson -lnettle -lhttp_parser -lz $(URING)
 
 VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
-	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
+	vmm/bus.c vmm/irq.c vmm/gmem.c vmm/gmem_blocks.c vmm/kvm.c vmm/vcpu.c vmm/vcpu_x86.c vmm/cpuid_x86.c \
 	vmm/host_cpu_x86.c vmm/msrs_x86.c vmm/vcpu_state_x86.c vmm/kvm_state_x86.c \
 	vmm/config.c vmm/cmdline.c vmm/aml.c vmm/acpi.c vmm/mptable.c vmm/kernel_image.c \
 	vmm/boot_x86.c vmm/terminal.c vmm/serial.c vmm/i8042.c vmm/boot_timer.c \
@@ -52,11 +54,12 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
 	virtio/device_state.c virtio/mmio.c virtio/mmio_state.c \
-	virtio/block.c virtio/block_file.c virtio/rx_window.c virtio/tap.c \
+	virtio/block.c virtio/block_file.c virtio/block_request.c virtio/block_ring.c virtio/rx_window.c virtio/tap.c \
 	virtio/net_frame.c virtio/vhost_net.c virtio/net.c virtio/net_rx.c \
 	virtio/net_tx.c virtio/vsock.c virtio/vsock_conn.c \
 	virtio/vsock_send.c virtio/vsock_host.c virtio/vsock_table.c \
-	virtio/vsock_state.c virtio/entropy.c virtio/balloon.c virtio/mem.c
+	virtio/vsock_state.c virtio/vhost_user.c virtio/vhost_user_blk.c virtio/pmem_file.c virtio/pmem.c virtio/entropy.c \
+	virtio/balloon.c virtio/balloon_pages.c virtio/balloon_stats.c virtio/mem.c
 API_SRCS := api/server.c api/wire.c api/router.c api/json.c api/json_number.c api/machine.c \
 	api/boot.c api/limiter.c api/drive.c api/net.c api/vsock.c api/mmds.c api/pmem.c api/entropy.c \
 	api/serial.c api/balloon.c api/hotplug.c \
@@ -74,16 +77,18 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
-	test_gmem test_chain test_queue test_mmio test_block test_config test_options test_cgroups \
+	test_gmem test_gmem_blocks test_mem test_chain test_queue test_mmio test_block test_block_async test_block_ring test_balloon test_config test_options test_cgroups \
 	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
 	test_kvm_native test_vcpu \
 	test_device_state test_legacy_state test_net_state test_vsock_state \
+	test_entropy test_vhost_user test_pmem test_pmems test_windows \
 	test_jail_tap test_jail_descriptors test_jail_landlock test_jail_args test_jail_cgroup test_jail_undo
-FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_http fuzz_kernel_image \
-	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args
+FUZZ_TARGETS := fuzz_queue fuzz_mmio fuzz_block fuzz_balloon fuzz_mem fuzz_http fuzz_kernel_image \
+	fuzz_net fuzz_mmds fuzz_vsock fuzz_seccomp fuzz_working_set fuzz_state fuzz_machine_state fuzz_jail_args \
+	fuzz_entropy fuzz_pmem fuzz_vhost_user
 FAKE_SRCS := tests/fake/kvm.c tests/fake/ring.c tests/fake/turn.c \
 	tests/fake/frames.c tests/fake/slot.c
 
@@ -114,8 +119,9 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
-HOT := vmm/gmem.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
-	$(filter-out %_state.c,$(VIRTIO_SRCS)) snapshot/page_set.c snapshot/memory_file.c \
+HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
+	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c virtio/entropy.c,$(VIRTIO_SRCS)) \
+	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
 COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
@@ -163,16 +169,21 @@ $(MMDS_TCP_TESTS): $(B)/tests/fake/mmds_peer.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: $(B)/tests/fake/tick.o
 $(MMDS_TCP_TESTS) $(B)/tests/fuzz/fuzz_mmds: LDFLAGS += -Wl,--wrap=loop_timer_arm,--wrap=loop_timer_cancel
 $(B)/tests/unit/test_net $(B)/tests/unit/test_net_state $(B)/tests/fuzz/fuzz_net $(B)/tests/fuzz/fuzz_state: $(B)/tests/fake/tap.o
-$(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file: $(B)/tests/fake/memory_files.o
+$(B)/tests/unit/test_block_async $(B)/tests/fuzz/fuzz_block: $(B)/tests/fake/block_ring.o
+$(B)/tests/unit/test_uffd $(B)/tests/unit/test_memory_file \
+$(B)/tests/unit/test_gmem_blocks: $(B)/tests/fake/memory_files.o
 $(B)/tests/unit/test_uffd: $(B)/tests/fake/fault_handler.o
 $(B)/tests/unit/test_router $(B)/tests/unit/test_server $(B)/tests/fuzz/fuzz_http: $(B)/tests/fake/vmm.o
 
-# These have the real kvm.c: two on ioctls that are faked, one on /dev/kvm.
-KVM_TESTS := test_kvm_state test_kvm_native test_vcpu
+$(B)/tests/unit/test_entropy: LDFLAGS += -Wl,--wrap=getrandom
+$(B)/tests/unit/test_pmem: LDFLAGS += -Wl,--wrap=fdatasync
+
+# These have the real kvm.c: on ioctls that are faked, one on /dev/kvm.
+KVM_TESTS := test_kvm_state test_kvm_native test_vcpu test_windows
 $(KVM_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) -lcmocka
 $(B)/tests/unit/test_kvm_state: $(B)/tests/fake/kvm_ioctl.o
-$(B)/tests/unit/test_kvm_state $(B)/tests/unit/test_vcpu: LDFLAGS += -Wl,--wrap=ioctl
+$(B)/tests/unit/test_kvm_state $(B)/tests/unit/test_vcpu $(B)/tests/unit/test_windows: LDFLAGS += -Wl,--wrap=ioctl
 
 JAIL_TESTS := $(filter test_jail_%,$(UNIT_TESTS))
 $(JAIL_TESTS:%=$(B)/tests/unit/%): %: %.o $(B)/libember-jailer.a $(B)/libember.a
@@ -208,8 +219,8 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi block clone counter cpu dirty disk echo evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard nothing power smp timer torn \
+GUESTS := acpi balloon block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
+	evil_net evil_ring exits hello hello64 keyboard many mem nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
@@ -223,7 +234,7 @@ GUEST_OBJS := $(addprefix $(GUEST_B)/,start.o irq_entry.o guest.o irq.o virtio.o
 guests: $(GUESTS:%=$(GUEST_B)/%.elf) $(GUEST_B)/agent $(GUEST_B)/attack $(GUEST_B)/fault_handler $(GUEST_B)/kill_at $(GUEST_B)/jailed $(GUEST_B)/inject ## build the tiny guests of the tests
 
 # What runs inside Linux guests: any Linux program, linked statically.
-AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c
+AGENT_SRCS := guest/agent.c guest/servers.c guest/clients.c guest/soak.c guest/disk.c
 $(GUEST_B)/agent: $(AGENT_SRCS) guest/agent.h Makefile
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) -std=gnu17 -D_GNU_SOURCE -Os $(WARN) -static -s -o $@ $(AGENT_SRCS)

@@ -108,6 +108,21 @@ static int apply_net(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_pmem(struct vmm *vmm, const struct json_text *text,
+		      const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_PMEM};
+	int ret = json_read_object(text, value, &pmem_put_shape, &action.pmem,
+				   err);
+
+	if (!ret)
+		ret = api_valid_id(action.pmem.id, err);
+	if (!ret)
+		ret = run(vmm, &action, err);
+	pmem_config_release(&action.pmem);
+	return ret;
+}
+
 static int apply_list(struct vmm *vmm, const struct json_text *text,
 		      const json_t *value, section_fn apply, struct error *err)
 {
@@ -132,6 +147,12 @@ static int apply_nets(struct vmm *vmm, const struct json_text *text,
 	return apply_list(vmm, text, value, apply_net, err);
 }
 
+static int apply_pmems(struct vmm *vmm, const struct json_text *text,
+		       const json_t *value, struct error *err)
+{
+	return apply_list(vmm, text, value, apply_pmem, err);
+}
+
 static int apply_vsock(struct vmm *vmm, const struct json_text *text,
 		       const json_t *value, struct error *err)
 {
@@ -145,6 +166,16 @@ static int apply_vsock(struct vmm *vmm, const struct json_text *text,
 	return ret;
 }
 
+static int apply_entropy(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_ENTROPY};
+	int ret = json_read_object(text, value, &entropy_shape, &action.entropy,
+				   err);
+
+	return ret ? ret : run(vmm, &action, err);
+}
+
 static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 		      const json_t *value, struct error *err)
 {
@@ -156,6 +187,28 @@ static int apply_mmds(struct vmm *vmm, const struct json_text *text,
 		ret = run(vmm, &action, err);
 	mmds_config_release(&action.mmds);
 	return ret;
+}
+
+static int apply_hotplug(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_HOTPLUG};
+	int ret;
+
+	hotplug_defaults(&action.hotplug);
+	ret = json_read_object(text, value, &hotplug_shape, &action.hotplug,
+			       err);
+	return ret ? ret : run(vmm, &action, err);
+}
+
+static int apply_balloon(struct vmm *vmm, const struct json_text *text,
+			 const json_t *value, struct error *err)
+{
+	struct vmm_action action = {.type = VMM_ACTION_SET_BALLOON};
+	int ret = json_read_object(text, value, &balloon_shape, &action.balloon,
+				   err);
+
+	return ret ? ret : run(vmm, &action, err);
 }
 
 /* An empty list asks for nothing, and is what GET /vm/config prints. */
@@ -183,10 +236,10 @@ static const struct {
 	{"vsock", false, apply_vsock},
 	{"mmds-config", false, apply_mmds}, /* names interfaces */
 	{"cpu-config", false, refuse_section},
-	{"balloon", false, refuse_section},
-	{"entropy", false, refuse_section},
-	{"pmem", false, refuse_section},
-	{"memory-hotplug", false, refuse_section},
+	{"balloon", false, apply_balloon},
+	{"entropy", false, apply_entropy},
+	{"pmem", false, apply_pmems},
+	{"memory-hotplug", false, apply_hotplug},
 };
 
 static int apply_sections(struct vmm *vmm, const struct json_text *text,

@@ -43,7 +43,7 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_BOOL,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(is_read_only),
-	 .present = NO_PRESENT},
+	 .present = AT(has_is_read_only)},
 	{.name = "path_on_host",
 	 .kind = FIELD_STRING,
 	 .flags = FIELD_NULLABLE,
@@ -53,19 +53,24 @@ static const struct json_field put_fields[] = {
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(rate_limiter),
-	 .present = NO_PRESENT,
+	 .present = AT(has_rate_limiter),
 	 .parse = limiter_parse},
 	{.name = "io_engine",
 	 .kind = FIELD_CHOICE,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(io_engine),
-	 .present = NO_PRESENT,
+	 .present = AT(has_io_engine),
 	 .choices = engine_choices},
 	{.name = "socket",
 	 .kind = FIELD_STRING,
 	 .flags = FIELD_NULLABLE,
 	 .offset = AT(socket),
 	 .present = NO_PRESENT},
+	{.name = "discard",
+	 .kind = FIELD_BOOL,
+	 .flags = FIELD_NULLABLE,
+	 .offset = AT(discard),
+	 .present = AT(has_discard)},
 };
 
 const struct json_shape drive_put_shape = {put_fields, ARRAY_SIZE(put_fields),
@@ -127,9 +132,17 @@ int api_patch_drive(struct api_call *call)
 	return ret;
 }
 
+/* Of a drive with a socket the back end decides these. */
+static void hide_engine(json_t *object)
+{
+	json_object_set_new(object, "is_read_only", json_null());
+	json_object_set_new(object, "io_engine", json_null());
+}
+
+/* What is not in the interface that clients know is shown where it was used. */
 json_t *drive_to_json(const struct drive_config *config)
 {
-	return json_pack(
+	json_t *object = json_pack(
 		"{s:s, s:s?, s:b, s:s, s:b, s:s?, s:o, s:s, s:s?}", "drive_id",
 		config->drive_id, "partuuid", config->partuuid,
 		"is_root_device", config->is_root_device, "cache_type",
@@ -138,4 +151,10 @@ json_t *drive_to_json(const struct drive_config *config)
 		"rate_limiter", limiter_to_json(&config->rate_limiter.values),
 		"io_engine", engine_choices[config->io_engine].name, "socket",
 		config->socket);
+
+	if (object && config->has_discard && !config->discard)
+		json_object_set_new(object, "discard", json_false());
+	if (object && config->socket)
+		hide_engine(object);
+	return object;
 }

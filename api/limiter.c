@@ -25,8 +25,8 @@ static const struct json_field bucket_fields[] = {
 static const struct json_shape bucket_shape = {bucket_fields,
 					       ARRAY_SIZE(bucket_fields), true};
 
-static int parse_bucket(const struct json_text *text, const json_t *value,
-			void *field, struct error *err)
+int bucket_parse(const struct json_text *text, const json_t *value, void *field,
+		 struct error *err)
 {
 	return json_read_object(text, value, &bucket_shape, field, err);
 }
@@ -39,13 +39,13 @@ static const struct json_field limiter_fields[] = {
 	 .flags = FIELD_NULLABLE,
 	 .offset = LIMITER(values.bandwidth),
 	 .present = LIMITER(has_bandwidth),
-	 .parse = parse_bucket},
+	 .parse = bucket_parse},
 	{.name = "ops",
 	 .kind = FIELD_OBJECT,
 	 .flags = FIELD_NULLABLE,
 	 .offset = LIMITER(values.ops),
 	 .present = LIMITER(has_ops),
-	 .parse = parse_bucket},
+	 .parse = bucket_parse},
 };
 
 static const struct json_shape limiter_shape = {

@@ -12,17 +12,26 @@ extern const struct json_shape machine_put_shape; /* struct machine_update */
 extern const struct json_shape boot_source_shape; /* boot_source_config */
 extern const struct json_shape drive_put_shape;	  /* drive_config */
 extern const struct json_shape net_put_shape;	  /* net_config */
+extern const struct json_shape pmem_put_shape;	  /* pmem_config */
 extern const struct json_shape vsock_shape;	  /* vsock_config */
+extern const struct json_shape entropy_shape;	  /* entropy_config */
+extern const struct json_shape balloon_shape;	  /* balloon_config */
+extern const struct json_shape hotplug_shape;	  /* hotplug_config */
 extern const struct json_shape mmds_config_shape; /* mmds_config */
 extern const struct json_shape logger_shape;	  /* log_config */
 extern const struct json_shape metrics_shape;	  /* metrics_config */
 
 void machine_put_defaults(struct machine_update *update);
+void hotplug_defaults(struct hotplug_config *config);
 void logger_defaults(struct log_config *config);
 
 /* For tables of fields: a struct rate_limiter_update. */
 int limiter_parse(const struct json_text *text, const json_t *value,
 		  void *field, struct error *err) must_check;
+
+/* The same for a struct token_bucket_config. */
+int bucket_parse(const struct json_text *text, const json_t *value, void *field,
+		 struct error *err) must_check;
 
 /* New references; the strings are copied. */
 json_t *machine_to_json(const struct machine_config *config);

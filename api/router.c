@@ -52,8 +52,18 @@ const struct route api_routes[] = {
 	 "Entropy config error: ", NO_METRIC},
 	{"PUT", "serial", NULL, VMM_PRE_BOOT, api_put_serial,
 	 "Serial config error: ", METRIC(put_api.serial)},
+	{"PUT", "balloon", "hinting", VMM_POST_BOOT, api_change_hinting,
+	 "Balloon update error: ", NO_METRIC},
 	{"PUT", "balloon", NULL, VMM_PRE_BOOT, api_put_balloon,
 	 "Balloon config error: ", NO_METRIC},
+	{"GET", "balloon", "statistics", VMM_POST_BOOT, api_get_balloon_stats,
+	 "Internal VMM error: ", NO_METRIC},
+	{"PATCH", "balloon", "statistics", VMM_POST_BOOT,
+	 api_patch_balloon_stats, "Balloon update error: ", NO_METRIC},
+	{"GET", "balloon", "hinting", VMM_POST_BOOT, api_get_hinting,
+	 "Balloon update error: ", NO_METRIC},
+	{"PATCH", "balloon", "hinting", VMM_POST_BOOT, api_change_hinting,
+	 "Balloon update error: ", NO_METRIC},
 	{"GET", "balloon", NULL, VMM_ALWAYS, api_get_balloon,
 	 "Balloon config error: ", NO_METRIC},
 	{"PATCH", "balloon", NULL, VMM_POST_BOOT, api_patch_balloon,
@@ -258,15 +268,18 @@ static bool is_method(const struct api_request *request, const char *method)
 	return strcmp(request->method, method) == 0;
 }
 
-/* Which methods come with a body is the same on every path. */
-static int check_body(const struct api_request *request, struct error *err)
+/* Which methods come with a body is the same on every path but one. */
+static int check_body(const struct api_request *request,
+		      const struct route *route, struct error *err)
 {
+	bool optional = route && route->handle == api_change_hinting;
+
 	if (is_method(request, "GET") && request->body_len)
 		return error_set(err, EINVAL,
 				 "GET request cannot have a body.");
-	if (is_method(request, "PUT") && !request->body_len)
+	if (is_method(request, "PUT") && !request->body_len && !optional)
 		return error_set(err, EINVAL, "Empty PUT request.");
-	if (is_method(request, "PATCH") && !request->body_len)
+	if (is_method(request, "PATCH") && !request->body_len && !optional)
 		return error_set(err, EINVAL, "Empty PATCH request.");
 	if (is_method(request, "DELETE") && request->body_len)
 		return error_set(err, EINVAL, "Empty Delete request.");
@@ -294,10 +307,8 @@ static void count_call(const struct api_call *call, int ret)
 static int dispatch(struct api_call *call, const struct api_request *request)
 {
 	struct path path;
-	int ret = check_body(request, &call->err);
+	int ret;
 
-	if (ret)
-		return ret;
 	if (split_path(request->path, &path)) {
 		call->route = find_route(request->method, &path);
 		call->id = path.segments[1];
@@ -305,6 +316,9 @@ static int dispatch(struct api_call *call, const struct api_request *request)
 	} else {
 		path.segments[0] = "";
 	}
+	ret = check_body(request, call->route, &call->err);
+	if (ret)
+		return ret;
 	if (!call->route)
 		return error_set(&call->err, EINVAL,
 				 "Invalid request method and/or path: %s %s.",

@@ -111,6 +111,11 @@ static const struct json_field drive_override_fields[] = {
 	STRING("path_on_host", OVERRIDE(target)),
 };
 
+static const struct json_field pmem_override_fields[] = {
+	STRING("id", OVERRIDE(id)),
+	STRING("path_on_host", OVERRIDE(target)),
+};
+
 static const struct json_field vsock_override_fields[] = {
 	STRING("uds_path", 0),
 };
@@ -119,6 +124,8 @@ static const struct json_shape net_override_shape = {
 	net_override_fields, ARRAY_SIZE(net_override_fields), true};
 static const struct json_shape drive_override_shape = {
 	drive_override_fields, ARRAY_SIZE(drive_override_fields), true};
+static const struct json_shape pmem_override_shape = {
+	pmem_override_fields, ARRAY_SIZE(pmem_override_fields), true};
 static const struct json_shape vsock_override_shape = {
 	vsock_override_fields, ARRAY_SIZE(vsock_override_fields), true};
 
@@ -134,6 +141,13 @@ static int parse_drive_overrides(const struct json_text *text,
 				 struct error *err)
 {
 	return parse_overrides(text, value, field, &drive_override_shape, err);
+}
+
+static int parse_pmem_overrides(const struct json_text *text,
+				const json_t *value, void *field,
+				struct error *err)
+{
+	return parse_overrides(text, value, field, &pmem_override_shape, err);
 }
 
 static int parse_vsock_override(const struct json_text *text,
@@ -272,6 +286,7 @@ static const struct json_field load_fields[] = {
 	CHOICE("huge_pages", huge_pages, pages_choices),
 	LIST("network_overrides", nets, parse_net_overrides),
 	LIST("drive_overrides", drives, parse_drive_overrides),
+	LIST("pmem_overrides", pmems, parse_pmem_overrides),
 	PART("vsock_override", LOAD(vsock_uds_path), parse_vsock_override),
 	OPTIONAL("working_set_path", working_set_path),
 	{.name = "prefetch",

@@ -203,6 +203,8 @@ static const struct {
 	{"push", 2, "PORT BYTES: sends the pattern to the host", agent_push},
 	{"soak", 2, "PORT FILE: ticks and writes, tells how it stands",
 	 agent_soak},
+	{"disk", 3, "PATH DEPTH COUNT: reads so many blocks, so many at once",
+	 agent_disk},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -56,5 +56,6 @@ int agent_ping(int argc, char **argv);
 int agent_half_close(int argc, char **argv);
 int agent_push(int argc, char **argv);
 int agent_soak(int argc, char **argv);
+int agent_disk(int argc, char **argv);
 
 #endif

@@ -17,8 +17,10 @@
 #define TAG_HOTPLUG STATE_TAG('H', 'P', 'L', 'C')
 #define TAG_MMDS STATE_TAG('M', 'M', 'D', 'S')
 
-/* The version of all these sections. */
-#define VERSION 1
+/* The version of all these sections. From 2 on drives say whether they discard,
+ * and have a config space that the devices of older files do not fit. */
+#define VERSION 2
+#define VERSION_DRIVES 2
 
 /* ------------------------------------------------------------------ tables */
 
@@ -35,6 +37,8 @@ static const struct state_field drive_fields[] = {
 	STATE_FIELD(struct drive_config, is_read_only),
 	STATE_FIELD(struct drive_config, cache_type),
 	STATE_FIELD(struct drive_config, io_engine),
+	STATE_FIELD(struct drive_config, has_discard),
+	STATE_FIELD(struct drive_config, discard),
 };
 
 static const struct state_field net_fields[] = {
@@ -265,6 +269,9 @@ int config_state_load_drive(const struct state_file *file, uint16_t index,
 
 	if (ret <= 0)
 		return ret;
+	if (reader.version < VERSION_DRIVES)
+		return refuse(err, "a drive of an older version, which cannot "
+				   "be loaded any more");
 	config->drive_id = state_get_string(&reader);
 	config->path_on_host = state_get_string(&reader);
 	config->partuuid = state_get_string(&reader);
@@ -317,6 +324,21 @@ bool config_state_has_drive(const struct state_file *file, const char *id)
 			found = false;
 		same = found && strcmp(config.drive_id, id) == 0;
 		drive_config_release(&config);
+	}
+	return same;
+}
+
+bool config_state_has_pmem(const struct state_file *file, const char *id)
+{
+	bool found = true, same = false;
+
+	for (uint16_t i = 0; found && !same; i++) {
+		struct pmem_config config = {0};
+
+		if (config_state_load_pmem(file, i, &config, &found, NULL))
+			found = false;
+		same = found && strcmp(config.id, id) == 0;
+		pmem_config_release(&config);
 	}
 	return same;
 }
@@ -418,7 +440,10 @@ int config_state_load_hotplug(const struct state_file *file,
 	if (ret <= 0)
 		return ret;
 	GET(&reader, config, hotplug_fields);
-	return state_reader_end(&reader, err);
+	ret = state_reader_end(&reader, err);
+	if (!ret && config->total_size_mib > UINT32_MAX)
+		ret = refuse(err, "hotpluggable memory that cannot be");
+	return ret ? ret : hotplug_config_check(config, err);
 }
 
 static int load_interfaces(struct state_reader *reader,

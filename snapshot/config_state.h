@@ -52,6 +52,7 @@ int config_state_load_net(const struct state_file *file, uint16_t index,
 			  struct error *err) must_check;
 /* Is there one of that name, as far as they can be read? */
 bool config_state_has_drive(const struct state_file *file, const char *id);
+bool config_state_has_pmem(const struct state_file *file, const char *id);
 bool config_state_has_net(const struct state_file *file, const char *id);
 
 int config_state_load_vsock(const struct state_file *file,

@@ -135,6 +135,25 @@ static int describe_nets(const struct state_file *file, FILE *out,
 	return ret;
 }
 
+static int describe_pmems(const struct state_file *file, FILE *out,
+			  struct error *err)
+{
+	bool found = true;
+	int ret = 0;
+
+	for (uint16_t i = 0; found && !ret; i++) {
+		struct pmem_config config = {0};
+
+		ret = config_state_load_pmem(file, i, &config, &found, err);
+		if (!ret && found) {
+			print_text(out, "pmem", config.id);
+			print_text(out, "  path", config.path_on_host);
+		}
+		pmem_config_release(&config);
+	}
+	return ret;
+}
+
 static int describe_vsock(const struct state_file *file, FILE *out,
 			  struct error *err)
 {
@@ -163,6 +182,8 @@ static int describe(const struct state_file *file, FILE *out, struct error *err)
 		ret = describe_drives(file, out, err);
 	if (!ret)
 		ret = describe_nets(file, out, err);
+	if (!ret)
+		ret = describe_pmems(file, out, err);
 	if (!ret)
 		ret = describe_vsock(file, out, err);
 	return ret;

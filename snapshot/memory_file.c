@@ -6,6 +6,9 @@
  * and `others`, which are wanted too, but are nowhere in our page tables: they
  * come from the file below, or are zero. Runs of a set are contiguous in the
  * file, and in memory within a region, so that a run is one write.
+ *
+ * What the guest gave back and has not used since is `ours` too, but known to
+ * be zero: to read it would only give it memory again.
  */
 #include "snapshot/memory_file.h"
 
@@ -47,6 +50,7 @@ struct image {
 	bool is_own_base; /* @fd is the file that the microVM runs on */
 	enum zero_pages zeros;
 	uint64_t *ours, *others;
+	uint64_t *blank; /* of ours: known to be zero; NULL: none */
 	struct memory_file_stats stats;
 };
 
@@ -246,7 +250,7 @@ static int put_piece(struct image *image, const uint8_t *from, uint64_t off,
 	return 0;
 }
 
-static int put_ours(struct image *image, uint64_t off, uint64_t len)
+static int put_read(struct image *image, uint64_t off, uint64_t len)
 {
 	while (len > 0) {
 		uint64_t n;
@@ -261,6 +265,27 @@ static int put_ours(struct image *image, uint64_t off, uint64_t len)
 		len -= n;
 	}
 	return 0;
+}
+
+/* What is read, and what need not be, in turns. */
+static int put_ours(struct image *image, uint64_t off, uint64_t len)
+{
+	const uint64_t end = off + len;
+
+	while (image->blank && off < end) {
+		uint64_t first = off / PAGE_SIZE_4K, n = 0, start = end;
+		int ret;
+
+		if (page_set_next(image->blank, end / PAGE_SIZE_4K, &first, &n))
+			start = first * PAGE_SIZE_4K;
+		ret = put_read(image, off, start - off);
+		off = start + n * PAGE_SIZE_4K;
+		if (!ret && n)
+			ret = clear(image, start, n * PAGE_SIZE_4K);
+		if (ret)
+			return ret;
+	}
+	return image->blank ? 0 : put_read(image, off, len);
 }
 
 static int put_others(struct image *image, uint64_t off, uint64_t len)
@@ -308,6 +333,14 @@ static int copy_base(struct image *image)
 
 /* -------------------------------------------------------------- which ones */
 
+/* Sets are mostly zeros that take no memory until they are written to: so it is
+ * where a guest has much that is not plugged. */
+static void set_word(uint64_t *word, uint64_t value)
+{
+	if (*word != value)
+		*word = value;
+}
+
 static void split_dirty(struct image *image, const uint64_t *dirty)
 {
 	bool all_ours = gmem_backing(image->mem) == GMEM_UFFD;
@@ -315,8 +348,57 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 	for (size_t i = 0; i < page_set_words(image->mem); i++) {
 		uint64_t ours = all_ours ? dirty[i] : image->ours[i] & dirty[i];
 
-		image->ours[i] = ours;
-		image->others[i] = dirty[i] & ~ours;
+		set_word(&image->ours[i], ours);
+		set_word(&image->others[i], dirty[i] & ~ours);
+	}
+}
+
+/* With a page-fault handler what is not there may be wanted, and a memfd of
+ * huge pages is data as a whole: elsewhere `ours` tells what is there. */
+static int scan_there(const struct image *image, uint64_t **ret_there)
+{
+	const struct gmem *mem = image->mem;
+	const bool uffd = gmem_backing(mem) == GMEM_UFFD;
+
+	*ret_there = NULL;
+	if (!uffd && (gmem_backing(mem) != GMEM_MEMFD ||
+		      gmem_pages(mem) != GMEM_PAGES_2M))
+		return 0;
+	*ret_there = page_set_create(mem);
+	if (!*ret_there)
+		return -ENOMEM;
+	return uffd ? page_set_scan(mem, image->blank, *ret_there, NULL)
+		    : page_set_scan_present(mem, *ret_there);
+}
+
+/* Which of the pages that were ever discarded are not there? */
+static int find_blank(struct image *image, const uint64_t *dirty)
+{
+	uint64_t *blank = page_set_create(image->mem);
+	uint64_t *there = NULL;
+	int ret = blank ? 0 : -ENOMEM;
+
+	image->blank = blank;
+	if (ret || !gmem_add_discarded(image->mem, blank)) {
+		free(take_ptr(image->blank));
+		return ret;
+	}
+	ret = scan_there(image, &there);
+	for (size_t i = 0; !ret && i < page_set_words(image->mem); i++)
+		set_word(&blank[i],
+			 blank[i] & ~(there ? there[i] : image->ours[i]) &
+				 (dirty ? dirty[i] : UINT64_MAX));
+	free(there);
+	return ret;
+}
+
+static void add_blank(struct image *image)
+{
+	for (size_t i = 0; image->blank && i < page_set_words(image->mem);
+	     i++) {
+		set_word(&image->ours[i], image->ours[i] | image->blank[i]);
+		set_word(&image->others[i],
+			 image->others[i] & ~image->blank[i]);
 	}
 }
 
@@ -324,7 +406,6 @@ static void split_dirty(struct image *image, const uint64_t *dirty)
 static int scan(struct image *image, enum memory_kind kind,
 		const uint64_t *dirty)
 {
-	size_t size = page_set_words(image->mem) * sizeof(*image->ours);
 	bool missing_is_unknown = gmem_backing(image->mem) == GMEM_UFFD;
 	int ret = 0;
 
@@ -333,11 +414,15 @@ static int scan(struct image *image, enum memory_kind kind,
 	if (!image->ours || !image->others)
 		return -ENOMEM;
 	if (missing_is_unknown && kind == MEMORY_FULL)
-		memset(image->ours, 0xff, size);
+		page_set_add_all(image->mem, image->ours);
 	else if (!missing_is_unknown || !dirty)
 		ret = page_set_scan(image->mem, dirty, image->ours, NULL);
+	if (!ret)
+		ret = find_blank(image, dirty);
 	if (!ret && dirty)
 		split_dirty(image, dirty);
+	if (!ret)
+		add_blank(image);
 	return ret;
 }
 
@@ -581,5 +666,6 @@ void memory_file_close(struct memory_file *file)
 	in_place_release(&file->place);
 	free(file->image.ours);
 	free(file->image.others);
+	free(file->image.blank);
 	free(file);
 }

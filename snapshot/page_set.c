@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
@@ -84,6 +83,15 @@ static void add_range(uint64_t *set, uint64_t first, uint64_t end)
 		}
 }
 
+void page_set_add_all(const struct gmem *mem, uint64_t *set)
+{
+	struct gmem_extent extent = {0};
+
+	while (gmem_next_extent(mem, &extent))
+		add_range(set, extent.off / PAGE_SIZE_4K,
+			  (extent.off + extent.len) / PAGE_SIZE_4K);
+}
+
 static void sort_entries(const uint64_t *entries, size_t count, uint64_t first,
 			 uint64_t *own, uint64_t *shared)
 {
@@ -120,12 +128,12 @@ static uint64_t next_chunk(const struct scan *scan, uint64_t *page,
 	return MIN(end - *page, chunk);
 }
 
-static int scan_region(const struct scan *scan,
-		       const struct gmem_region *region)
+static int scan_extent(const struct scan *scan,
+		       const struct gmem_extent *extent)
 {
-	const uint64_t first = region->fd_off / PAGE_SIZE_4K;
-	const uint64_t end = first + region->len / PAGE_SIZE_4K;
-	const uint64_t entry = (uintptr_t)region->hva / PAGE_SIZE_4K - first;
+	const uint64_t first = extent->off / PAGE_SIZE_4K;
+	const uint64_t end = first + extent->len / PAGE_SIZE_4K;
+	const uint64_t entry = (uintptr_t)extent->hva / PAGE_SIZE_4K - first;
 	uint64_t page = first, want;
 
 	while ((want = next_chunk(scan, &page, end)) > 0) {
@@ -145,22 +153,22 @@ static int scan_region(const struct scan *scan,
 
 static int scan_pagemap(const struct gmem *mem, struct scan *scan)
 {
+	struct gmem_extent extent = {0};
 	int ret = 0;
 
 	scan->buffer = malloc(PAGES_PER_READ * 8);
 	if (!scan->buffer)
 		return -ENOMEM;
-	for (size_t i = 0; !ret && i < gmem_region_count(mem); i++)
-		ret = scan_region(scan, gmem_region(mem, i));
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = scan_extent(scan, &extent);
 	free(take_ptr(scan->buffer));
 	return ret;
 }
 
-static int scan_memfd(const struct gmem *mem, uint64_t *own)
+static int scan_data(int fd, const struct gmem_extent *extent, uint64_t *own)
 {
-	off_t end = (off_t)gmem_size(mem);
-	int fd = gmem_region(mem, 0)->fd;
-	off_t off = lseek(fd, 0, SEEK_DATA);
+	const off_t end = (off_t)(extent->off + extent->len);
+	off_t off = lseek(fd, (off_t)extent->off, SEEK_DATA);
 
 	while (off >= 0 && off < end) {
 		off_t hole = lseek(fd, off, SEEK_HOLE);
@@ -177,6 +185,18 @@ static int scan_memfd(const struct gmem *mem, uint64_t *own)
 	return off < 0 && errno != ENXIO ? -errno : 0;
 }
 
+/* Not where nothing is plugged, whatever the guest has left there; and a file
+ * of huge pages says that all of it is data. */
+static int scan_memfd(const struct gmem *mem, uint64_t *own)
+{
+	struct gmem_extent extent = {0};
+	int ret = 0;
+
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = scan_data(gmem_region(mem, 0)->fd, &extent, own);
+	return ret;
+}
+
 static bool swap_is_possible(void)
 {
 	struct sysinfo info;
@@ -184,19 +204,19 @@ static bool swap_is_possible(void)
 	return sysinfo(&info) || info.totalswap > 0;
 }
 
-static int scan_mincore(const struct gmem *mem, uint64_t *own)
+int page_set_scan_present(const struct gmem *mem, uint64_t *own)
 {
 	unsigned char resident[PAGES_PER_READ / 8];
+	struct gmem_extent extent = {0};
 
-	for (size_t i = 0; i < gmem_region_count(mem); i++) {
-		const struct gmem_region *region = gmem_region(mem, i);
-		uint64_t first = region->fd_off / PAGE_SIZE_4K;
-		uint64_t pages = region->len / PAGE_SIZE_4K;
+	while (gmem_next_extent(mem, &extent)) {
+		uint64_t first = extent.off / PAGE_SIZE_4K;
+		uint64_t pages = extent.len / PAGE_SIZE_4K;
 
 		for (uint64_t done = 0; done < pages;) {
 			uint64_t n = MIN(pages - done, sizeof(resident));
 
-			if (mincore(region->hva + done * PAGE_SIZE_4K,
+			if (mincore(extent.hva + done * PAGE_SIZE_4K,
 				    n * PAGE_SIZE_4K, resident))
 				return -errno;
 			for (uint64_t page = 0; page < n; page++)
@@ -208,15 +228,25 @@ static int scan_mincore(const struct gmem *mem, uint64_t *own)
 	return 0;
 }
 
+/* A new set has no memory yet, and gets none for that. */
+static void clear(const struct gmem *mem, uint64_t *set)
+{
+	const size_t words = page_set_words(mem);
+
+	for (size_t i = 0; i < words; i++)
+		if (set[i])
+			set[i] = 0;
+}
+
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared)
 {
 	struct scan scan = {.only = only, .own = own, .shared = shared};
 	AUTO_CLOSE int pagemap = -1;
 
-	memset(own, 0, page_set_words(mem) * 8);
+	clear(mem, own);
 	if (shared)
-		memset(shared, 0, page_set_words(mem) * 8);
+		clear(mem, shared);
 	if (gmem_backing(mem) == GMEM_MEMFD)
 		return scan_memfd(mem, own);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -224,7 +254,7 @@ int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 	if (pagemap >= 0)
 		return scan_pagemap(mem, &scan);
 	if (gmem_backing(mem) != GMEM_FILE && !swap_is_possible())
-		return scan_mincore(mem, own);
-	add_range(own, 0, page_set_pages(mem));
+		return page_set_scan_present(mem, own);
+	page_set_add_all(mem, own);
 	return 0;
 }

@@ -19,6 +19,9 @@ size_t page_set_words(const struct gmem *mem);
 /* An empty set for free(); NULL: no memory. */
 uint64_t *page_set_create(const struct gmem *mem);
 
+/* Adds all pages that exist: RAM, and what is plugged. */
+void page_set_add_all(const struct gmem *mem, uint64_t *set);
+
 /*
  * The next run of set bits at or after *@first, below @pages: its first page
  * and length. False: there is none.
@@ -27,7 +30,7 @@ bool page_set_next(const uint64_t *set, uint64_t pages, uint64_t *first,
 		   uint64_t *ret_count);
 
 /*
- * Fills two sets:
+ * Fills two sets, of pages that exist:
  *   @own: pages whose content is not to be had elsewhere. GMEM_FILE: those that
  *         are private copies; otherwise those that exist, also in swap.
  *   @shared: the file's pages that are in this process's page tables, GMEM_FILE
@@ -39,5 +42,9 @@ bool page_set_next(const uint64_t *set, uint64_t pages, uint64_t *first,
  */
 int page_set_scan(const struct gmem *mem, const uint64_t *only, uint64_t *own,
 		  uint64_t *shared) must_check;
+
+/* Adds the pages that are in memory now: of the guest's own memory, and without
+ * swap, all there are. A memfd's, too, of huge pages. 0 or -errno. */
+int page_set_scan_present(const struct gmem *mem, uint64_t *set) must_check;
 
 #endif

@@ -14,13 +14,18 @@ int populate_range(struct populate *populate, uint64_t gpa, uint64_t len,
 	const uint64_t most = write ? WRITE_PIECE : READ_PIECE;
 
 	while (len) {
-		uint64_t piece = MIN(len, most);
-		int ret;
+		bool discarded;
+		uint64_t piece = gmem_run(populate->mem, gpa, MIN(len, most),
+					  &discarded);
+		int ret = 0;
 
 		if (populate->cancelled && populate->cancelled(populate->arg))
 			return -ECANCELED;
-		ret = gmem_populate(populate->mem, gpa, piece, write);
-		populate->calls++;
+		/* The guest has given it back, and will say if it uses it. */
+		if (!discarded) {
+			ret = gmem_populate(populate->mem, gpa, piece, write);
+			populate->calls++;
+		}
 		if (ret)
 			return ret;
 		populate->bytes += piece;

@@ -85,6 +85,12 @@ struct copy {
 	_Atomic int ret;
 };
 
+static int copy_range(struct gmem *mem, uint64_t gpa)
+{
+	return gmem_contains(mem, gpa, CHUNK) ? gmem_copy_file(mem, gpa, CHUNK)
+					      : 0;
+}
+
 static int copy_chunk(struct copy *copy, size_t chunk)
 {
 	const uint64_t off = chunk * CHUNK;
@@ -92,13 +98,13 @@ static int copy_chunk(struct copy *copy, size_t chunk)
 	for (size_t i = 0; i < gmem_region_count(copy->mem); i++) {
 		const struct gmem_region *region = gmem_region(copy->mem, i);
 
-		/* What is not a whole chunk of a region is left alone. */
+		/* What is not a whole chunk of a region is left alone, and
+		 * so is what is not plugged. */
 		if (off >= region->fd_off && region->len >= CHUNK &&
 		    off - region->fd_off <= region->len - CHUNK &&
 		    (region->gpa | region->fd_off) % CHUNK == 0)
-			return gmem_copy_file(
-				copy->mem, region->gpa + (off - region->fd_off),
-				CHUNK);
+			return copy_range(copy->mem,
+					  region->gpa + (off - region->fd_off));
 	}
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include "snapshot/new_file.h"
 #include "snapshot/page_set.h"
 #include "snapshot/state.h"
+#include "vmm/gmem_blocks.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -305,6 +306,35 @@ static uint32_t join(const struct range *ranges, uint32_t count, uint64_t gap,
 	return n;
 }
 
+/* What of [off, off+len) of a pluggable region is there: when the set was
+ * recorded there may have been more. */
+static int populate_plugged(struct populate *populate,
+			    const struct gmem_region *region, uint64_t off,
+			    uint64_t len, bool write)
+{
+	const uint64_t end = off + len;
+	uint64_t n;
+	int ret = 0;
+
+	while (!ret && off < end &&
+	       gmem_blocks_next(region->blocks, &off, &n) && off < end) {
+		n = MIN(n, end - off);
+		ret = populate_range(populate, region->gpa + off, n, write);
+		off += n;
+	}
+	/* It may have been unplugged meanwhile. */
+	return ret == -EFAULT ? 0 : ret;
+}
+
+static int populate_region(struct populate *populate,
+			   const struct gmem_region *region, uint64_t off,
+			   uint64_t len, bool write)
+{
+	if (region->blocks)
+		return populate_plugged(populate, region, off, len, write);
+	return populate_range(populate, region->gpa + off, len, write);
+}
+
 /* The parts of the range that are in one region each. */
 static int populate_pages(struct populate *populate, const struct range *range,
 			  bool write)
@@ -321,9 +351,8 @@ static int populate_pages(struct populate *populate, const struct range *range,
 
 		if (from >= to)
 			continue;
-		ret = populate_range(populate,
-				     region->gpa + (from - region->fd_off),
-				     to - from, write);
+		ret = populate_region(populate, region, from - region->fd_off,
+				      to - from, write);
 		if (ret)
 			return ret;
 	}

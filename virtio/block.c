@@ -2,50 +2,50 @@
 /*
  * Theory of operation.
  *
- * A request (virtio 1.2, 5.2.6) is a 16-byte header, data, and a status byte
- * that the device writes. Only the order is given, not how the driver cuts it
- * into buffers: the header is copied from the readable stream, the status goes
- * to the last writable byte, and data is what remains of either stream.
+ * A kick drains the ring: pop, begin, and with the engine "Sync" do and push,
+ * until nothing is left or a ring's worth is done; then one decision about an
+ * interrupt. With "Async" what was begun is submitted in one go, and pushed
+ * when the kernel is done with it, in whichever order that is.
  *
- * A kick drains the ring: pop, serve, push, until nothing is left or a ring's
- * worth is done; then one decision about an interrupt. A file that cannot be
- * read or written fails the request; a ring that makes no sense asks for a
- * reset of the device.
+ * Whatever ends the driver's or our own interest in what is in flight (reset,
+ * pause, snapshot, another file) waits for it first: a device that is not
+ * active has nothing in flight.
+ *
+ * A ring that makes no sense asks for a reset of the device.
  */
 #include "virtio/block.h"
 
-#include "virtio/block_file.h"
+#include "virtio/block_ring.h"
 #include "vmm/log.h"
 #include "vmm/ratelimit.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #define VIRTIO_ID_BLOCK 2
 
-/* Feature bits (5.2.3). */
-#define VIRTIO_BLK_F_RO 5
-#define VIRTIO_BLK_F_FLUSH 9
-
-/* Request types and status values (5.2.6). */
-enum {
-	BLOCK_IN = 0,
-	BLOCK_OUT = 1,
-	BLOCK_FLUSH = 4,
-	BLOCK_GET_ID = 8,
+/* 5.2.4: drives without DISCARD and WRITE_ZEROES end behind seg_max. */
+struct block_config {
+	le64 capacity; /* sectors */
+	le32 size_max; /* not offered */
+	le32 seg_max;
+	le32 not_offered[5];
+	le32 max_discard_sectors;
+	le32 max_discard_seg;
+	le32 discard_sector_alignment;
+	le32 max_write_zeroes_sectors;
+	le32 max_write_zeroes_seg;
+	uint8_t write_zeroes_may_unmap;
+	uint8_t unused[3];
 };
 
-enum {
-	BLOCK_S_OK = 0,
-	BLOCK_S_IOERR = 1,
-	BLOCK_S_UNSUPP = 2,
-};
+/* Without the padding of the structure, and without what is about ranges. */
+#define CONFIG_LEN 60
+#define CONFIG_LEN_SHORT offsetof(struct block_config, not_offered)
 
-struct block_header {
-	le32 type;
-	le32 reserved;
-	le64 sector;
-};
+static_assert(offsetof(struct block_config, max_discard_sectors) == 36,
+	      "virtio 1.2, 5.2.4");
 
 struct block {
 	struct virtio_device dev;
@@ -53,9 +53,11 @@ struct block {
 	struct block_metrics *metrics;
 	struct rate_limiter limiter;
 	struct loop_timer timer;
-	bool blocked;	    /* the limiter's timer is running */
-	struct chain chain; /* the request being served */
-	struct iovec iov[CHAIN_SEGMENTS_MAX];
+	struct block_ring_user user;  /* of the ring of "Async" drives */
+	bool blocked;		      /* the limiter's timer is running */
+	bool starved;		      /* the ring has no room */
+	bool pushed;		      /* and the driver was not told yet */
+	struct block_request request; /* the one being served by "Sync" */
 };
 
 static struct block *to_block(struct virtio_device *dev)
@@ -63,137 +65,135 @@ static struct block *to_block(struct virtio_device *dev)
 	return container_of(dev, struct block, dev);
 }
 
+static bool is_async(const struct block *block)
+{
+	return block->user.ring;
+}
+
+static struct block_disk disk_of(const struct block *block)
+{
+	return (struct block_disk){
+		.file = &block->file,
+		.metrics = block->metrics,
+		.features = block->dev.driver_features,
+	};
+}
+
 /* -------------------------------------------------------- serving requests */
 
-/* Whole sectors, all of them on the disk. */
-static bool range_valid(const struct block *block, uint64_t sector,
-			uint64_t len)
+static struct block_request *take_request(struct block *block)
 {
-	uint64_t sectors = len / BLOCK_SECTOR_SIZE;
+	struct block_request *request = &block->request;
 
-	return len % BLOCK_SECTOR_SIZE == 0 && sector <= block->file.sectors &&
-	       sectors <= block->file.sectors - sector;
+	if (is_async(block))
+		request = block_ring_take(&block->user);
+	if (request)
+		return request;
+	metric_inc(&block->metrics->io_engine_throttled_events);
+	block->starved = true;
+	return NULL;
 }
 
-static uint8_t serve_in(struct block *block, const struct block_header *header)
+static void give_request(struct block *block, struct block_request *request)
 {
-	uint64_t len = block->chain.writable.left - 1; /* the status byte */
-	uint64_t sector = le64_get(header->sector);
-	uint64_t start = monotonic_ns();
-	size_t borrowed;
-	int count;
-
-	if (!range_valid(block, sector, len))
-		return BLOCK_S_IOERR;
-	count = chain_borrow_writable(&block->chain, len, block->iov,
-				      CHAIN_SEGMENTS_MAX, &borrowed);
-	if (count < 0)
-		return BLOCK_S_IOERR;
-	if (block_file_read(&block->file, block->iov, count,
-			    sector * BLOCK_SECTOR_SIZE)) {
-		/* How much arrived is unknown: all of it may be changed. */
-		chain_return_writable(&block->chain, borrowed);
-		block->chain.written = 0;
-		return BLOCK_S_IOERR;
-	}
-	chain_return_writable(&block->chain, borrowed);
-	metric_inc(&block->metrics->read_count);
-	metric_add(&block->metrics->read_bytes, len);
-	metric_agg_record(&block->metrics->read_agg,
-			  (monotonic_ns() - start) / 1000);
-	return BLOCK_S_OK;
+	if (is_async(block))
+		block_ring_give(&block->user, request);
 }
 
-static uint8_t serve_out(struct block *block, const struct block_header *header)
+static void push(struct block *block, struct block_request *request)
 {
-	uint64_t len = block->chain.readable.left;
-	uint64_t sector = le64_get(header->sector);
-	uint64_t start = monotonic_ns();
-	size_t borrowed;
-	int count;
-
-	if (block->file.read_only || !range_valid(block, sector, len))
-		return BLOCK_S_IOERR;
-	count = chain_borrow_readable(&block->chain, len, block->iov,
-				      CHAIN_SEGMENTS_MAX, &borrowed);
-	if (count < 0)
-		return BLOCK_S_IOERR;
-	if (block_file_write(&block->file, block->iov, count,
-			     sector * BLOCK_SECTOR_SIZE))
-		return BLOCK_S_IOERR;
-	metric_inc(&block->metrics->write_count);
-	metric_add(&block->metrics->write_bytes, len);
-	metric_agg_record(&block->metrics->write_agg,
-			  (monotonic_ns() - start) / 1000);
-	return BLOCK_S_OK;
+	queue_push(&block->dev.queues[0], &request->chain);
+	block->pushed = true;
+	give_request(block, request);
 }
 
-static uint8_t serve_flush(struct block *block,
-			   const struct block_header *header)
+/* From wherever it stands to its end, on this thread. */
+static void run(struct block *block, struct block_request *request)
 {
-	(void)header;
-	if (!virtio_device_negotiated(&block->dev, VIRTIO_BLK_F_FLUSH))
-		return BLOCK_S_UNSUPP;
-	metric_inc(&block->metrics->flush_count);
-	return block_file_flush(&block->file) ? BLOCK_S_IOERR : BLOCK_S_OK;
+	const struct block_disk disk = disk_of(block);
+
+	while (block_request_next(request, &disk,
+				  block_file_run(&block->file, &request->io)))
+		;
+	push(block, request);
 }
 
-static uint8_t serve_get_id(struct block *block,
-			    const struct block_header *header)
+/* Zeros that the driver need not send are written all the same, here or by the
+ * file system. */
+static void charge_zeroes(struct block *block,
+			  const struct block_request *request)
 {
-	uint64_t room = block->chain.writable.left - 1;
+	uint64_t bytes = block_request_zeroes(request);
 
-	(void)header;
-	if (room < BLOCK_SERIAL_LEN)
-		return BLOCK_S_IOERR;
-	return chain_write(&block->chain, block->file.serial, BLOCK_SERIAL_LEN)
-		       ? BLOCK_S_IOERR
-		       : BLOCK_S_OK;
+	if (bytes && ratelimit_enabled(&block->limiter))
+		ratelimit_charge(&block->limiter, bytes, 0, monotonic_ns());
 }
 
-static const struct {
-	uint32_t type;
-	uint8_t (*serve)(struct block *block,
-			 const struct block_header *header);
-} request_types[] = {
-	{BLOCK_IN, serve_in},
-	{BLOCK_OUT, serve_out},
-	{BLOCK_FLUSH, serve_flush},
-	{BLOCK_GET_ID, serve_get_id},
-};
-
-static uint8_t serve(struct block *block)
+static void begin(struct block *block, struct block_request *request)
 {
-	struct block_header header;
+	const struct block_disk disk = disk_of(block);
+	bool more = block_request_begin(request, &disk);
 
-	if (chain_read(&block->chain, &header, sizeof(header)))
-		return BLOCK_S_IOERR;
-	for (size_t i = 0; i < ARRAY_SIZE(request_types); i++)
-		if (request_types[i].type == le32_get(header.type))
-			return request_types[i].serve(block, &header);
-	return BLOCK_S_UNSUPP;
+	charge_zeroes(block, request);
+	if (!more)
+		push(block, request);
+	else if (is_async(block))
+		block_ring_queue(&block->user, request);
+	else
+		run(block, request);
 }
 
-/* Serves one request and leaves its status in the last writable byte. A chain
- * without one is given back all the same: there is nowhere to complain. */
-static void complete(struct block *block)
+/* The kernel is done with a call of @request. It may not have been able to make
+ * it without waiting, for want of memory or threads: then we do. */
+static void go_on(struct block *block, struct block_request *request)
 {
-	struct chain *chain = &block->chain;
-	uint8_t status;
+	const struct block_disk disk = disk_of(block);
+	int ret;
 
-	if (chain->writable.left == 0) {
-		metric_inc(&block->metrics->invalid_reqs_count);
-		log_guest("block: request without room for a status");
+	if (request->res == -EAGAIN || request->res == -ECANCELED) {
+		run(block, request);
 		return;
 	}
-	status = serve(block);
-	if (status != BLOCK_S_OK)
-		metric_inc(status == BLOCK_S_UNSUPP
-				   ? &block->metrics->invalid_reqs_count
-				   : &block->metrics->execute_fails);
-	if (chain_seek_writable_tail(chain, 1) ||
-	    chain_write(chain, &status, 1))
-		log_guest("block: the status byte is not in RAM");
+	ret = block_io_advance(&request->io, request->res);
+	if (ret <= 0 && !block_request_next(request, &disk, ret))
+		push(block, request);
+	else
+		block_ring_queue(&block->user, request);
+}
+
+/* Gives back what is done; submits what is queued, and what goes on. */
+static void finish_requests(struct block *block)
+{
+	struct block_request *request;
+	bool more = true;
+
+	if (!is_async(block))
+		return;
+	while (more) {
+		block_ring_submit(&block->user);
+		more = false;
+		while ((request = block_ring_next_done(&block->user))) {
+			go_on(block, request);
+			more = true;
+		}
+	}
+}
+
+/* Until all that is in flight was given back. */
+static void finish_all(struct block *block)
+{
+	finish_requests(block);
+	while (block->user.in_flight) {
+		block_ring_wait(&block->user);
+		finish_requests(block);
+	}
+}
+
+static void tell_driver(struct block *block)
+{
+	if (block->pushed)
+		virtio_device_notify_used(&block->dev, 0);
+	block->pushed = false;
 }
 
 static bool may_serve(struct block *block)
@@ -212,38 +212,45 @@ static bool may_serve(struct block *block)
 	return false;
 }
 
-/* One operation, and the data of the request, in whichever direction. */
-static void serve_and_charge(struct block *block)
+static void charge(struct block *block, const struct block_request *request)
 {
-	const struct chain *chain = &block->chain;
-	uint64_t out = chain->readable.left, in = chain->writable.left;
-	uint64_t bytes = 0;
-
-	if (out > sizeof(struct block_header))
-		bytes += out - sizeof(struct block_header);
-	if (in > 1)
-		bytes += in - 1; /* the status byte */
-	complete(block);
 	if (ratelimit_enabled(&block->limiter))
-		ratelimit_charge(&block->limiter, bytes, 1, monotonic_ns());
+		ratelimit_charge(&block->limiter, block_request_bytes(request),
+				 1, monotonic_ns());
 }
 
-/* Returns the number served or -EPROTO. At most one ring's worth: what comes
+/* Returns the number begun or -EPROTO. At most one ring's worth: what comes
  * meanwhile has to queue behind the other devices of the loop. */
 static int drain(struct block *block, struct queue *queue)
 {
 	int served = 0;
 	int ret = 1;
 
-	while (served < queue->size && may_serve(block)) {
-		ret = queue_pop(queue, &block->chain);
-		if (ret <= 0)
+	while (served < queue->size && queue_pending(queue) &&
+	       may_serve(block)) {
+		struct block_request *request = take_request(block);
+
+		if (!request)
 			break;
-		serve_and_charge(block);
-		queue_push(queue, &block->chain);
+		ret = queue_pop(queue, &request->chain);
+		if (ret <= 0) {
+			give_request(block, request);
+			break;
+		}
+		charge(block, request);
+		begin(block, request);
 		served++;
 	}
 	return ret < 0 ? ret : served;
+}
+
+/* What is waiting still: for the limiter, the ring, or another turn. */
+static void count_rest(struct block *block, const struct queue *queue,
+		       int served)
+{
+	if (!served)
+		metric_inc(&block->metrics->no_avail_buffer);
+	metric_add(&block->metrics->remaining_reqs_count, queue_pending(queue));
 }
 
 /* True: there is more to do. */
@@ -254,16 +261,20 @@ static bool serve_queue(struct block *block)
 	int served;
 	bool more;
 
+	block->starved = false;
 	queue_kicks_disable(queue);
 	served = drain(block, queue);
 	if (served < 0) {
+		finish_all(block);
+		block->pushed = false;
 		metric_inc(&block->metrics->event_fails);
 		virtio_device_needs_reset(dev, "broken request queue");
 		return false;
 	}
-	more = queue_kicks_enable(queue) && !block->blocked;
-	if (served)
-		virtio_device_notify_used(dev, 0);
+	finish_requests(block);
+	more = queue_kicks_enable(queue) && !block->blocked && !block->starved;
+	count_rest(block, queue, served);
+	tell_driver(block);
 	return more;
 }
 
@@ -273,7 +284,11 @@ static bool block_queue_event(struct virtio_device *dev, uint16_t q)
 
 	(void)q;
 	metric_inc(&block->metrics->queue_event_count);
-	return !block->blocked && serve_queue(block);
+	if (!block->blocked)
+		return serve_queue(block);
+	finish_requests(block);
+	tell_driver(block);
+	return false;
 }
 
 static void on_timer(struct loop_timer *timer)
@@ -291,6 +306,42 @@ static void on_timer(struct loop_timer *timer)
 	pthread_mutex_unlock(&block->dev.lock);
 }
 
+/* ---------------------------------------------------------------- the ring */
+
+static void on_done(struct block_ring_user *user)
+{
+	struct block *block = container_of(user, struct block, user);
+
+	pthread_mutex_lock(&block->dev.lock);
+	virtio_device_settle(&block->dev);
+	finish_requests(block); /* a device that is not active has none */
+	tell_driver(block);
+	pthread_mutex_unlock(&block->dev.lock);
+}
+
+/* As if the driver had kicked. */
+static void wake(struct block_ring_user *user)
+{
+	struct block *block = container_of(user, struct block, user);
+	const struct loop_source *kick = block->dev.kicks[0];
+	const uint64_t one = 1;
+
+	if (kick && write(kick->fd, &one, sizeof(one)) < 0)
+		log_error("block: cannot wake the loop");
+}
+
+int block_use_ring(struct block *block, struct block_ring *ring,
+		   struct error *err)
+{
+	int ret = block_ring_join(ring, &block->user, block->file.fd);
+
+	if (ret)
+		return error_set_os(err, -ret,
+				    "Unable to create the virtio block "
+				    "device: io_uring does not take its file:");
+	return 0;
+}
+
 /* -------------------------------------------------------------- life cycle */
 
 static int block_activate(struct virtio_device *dev)
@@ -299,9 +350,21 @@ static int block_activate(struct virtio_device *dev)
 	return 0;
 }
 
+/* Any thread. The rings are not ours any more when this returns, nor is the
+ * memory; what was in flight is not given back. */
 static void block_reset(struct virtio_device *dev)
 {
-	(void)dev; /* requests are served at once: none is in flight */
+	struct block *block = to_block(dev);
+	struct block_request *request;
+
+	if (!is_async(block))
+		return;
+	block_ring_wait(&block->user);
+	while ((request = block_ring_next_done(&block->user))) {
+		block_request_drop(request);
+		block_ring_give(&block->user, request);
+	}
+	block->pushed = block->starved = false;
 }
 
 static void block_settle(struct virtio_device *dev)
@@ -310,14 +373,29 @@ static void block_settle(struct virtio_device *dev)
 
 	loop_timer_cancel(&block->timer);
 	block->blocked = false;
+	if (dev->active && is_async(block) &&
+	    block_ring_watch(block->user.ring, dev->loop))
+		log_error("block: io_uring cannot be watched");
 }
 
-/* Requests are complete already; an engine with some in flight would wait for
- * them here. The snapshot is of no use if the disk is older than it. */
+/* The loop will not look while the machine is paused. */
+static void block_hold(struct virtio_device *dev, bool on)
+{
+	struct block *block = to_block(dev);
+
+	if (!on)
+		return;
+	finish_all(block);
+	tell_driver(block);
+}
+
+/* The snapshot is of no use if the disk is older than it. */
 static void block_quiesce(struct virtio_device *dev)
 {
 	struct block *block = to_block(dev);
 
+	finish_all(block);
+	tell_driver(block);
 	if (!block->file.read_only && block_file_flush(&block->file)) {
 		metric_inc(&block->metrics->execute_fails);
 		log_error("block: the file cannot be flushed for a snapshot");
@@ -340,6 +418,7 @@ static void block_destroy(struct virtio_device *dev)
 {
 	struct block *block = to_block(dev);
 
+	block_ring_leave(&block->user);
 	block_file_close(&block->file);
 	free(block);
 }
@@ -351,6 +430,7 @@ static const struct virtio_device_ops block_ops = {
 	.activate = block_activate,
 	.settle = block_settle,
 	.queue_event = block_queue_event,
+	.hold = block_hold,
 	.quiesce = block_quiesce,
 	.save = block_save,
 	.load = block_load,
@@ -361,35 +441,48 @@ static const struct virtio_device_ops block_ops = {
 /* What this version cannot do is refused, not ignored. */
 static int check_config(const struct drive_config *config, struct error *err)
 {
-	if (!config->path_on_host == !config->socket)
+	if (!config->path_on_host || config->socket)
 		return error_set(err, EINVAL, "Invalid block config.");
-	if (config->socket)
-		return error_set(err, ENOTSUP,
-				 "vhost-user drives (socket) are not supported "
-				 "by this version.");
-	if (config->io_engine == IO_ENGINE_ASYNC)
-		return error_set(err, ENOTSUP,
-				 "io_engine Async is not supported by this "
-				 "version.");
 	return 0;
 }
 
 static uint64_t features_of(const struct drive_config *config)
 {
-	uint64_t features = BIT(VIRTIO_F_EVENT_IDX);
+	uint64_t features = BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_BLK_F_SEG_MAX);
 
 	if (config->is_read_only)
 		features |= BIT(VIRTIO_BLK_F_RO);
 	if (config->cache_type == CACHE_WRITEBACK)
 		features |= BIT(VIRTIO_BLK_F_FLUSH);
+	if (drive_config_discards(config))
+		features |= BIT(VIRTIO_BLK_F_DISCARD) |
+			    BIT(VIRTIO_BLK_F_WRITE_ZEROES);
 	return features;
+}
+
+/* What a driver is told of @file; its length. */
+static size_t describe(const struct block_file *file, bool discards,
+		       struct block_config *ret_config)
+{
+	*ret_config = (struct block_config){
+		.capacity = le64_make(file->sectors),
+		.seg_max = le32_make(BLOCK_SEGMENTS_MAX),
+		.max_discard_sectors = le32_make(BLOCK_DISCARD_SECTORS_MAX),
+		.max_discard_seg = le32_make(BLOCK_RANGES_MAX),
+		.discard_sector_alignment = le32_make(file->unit),
+		.max_write_zeroes_sectors = le32_make(BLOCK_ZEROES_SECTORS_MAX),
+		.max_write_zeroes_seg = le32_make(BLOCK_RANGES_MAX),
+		.write_zeroes_may_unmap = 1,
+	};
+	return discards ? CONFIG_LEN : CONFIG_LEN_SHORT;
 }
 
 int block_create(struct block **ret_block, const struct drive_config *config,
 		 struct block_metrics *metrics, struct error *err)
 {
 	struct block *block = calloc(1, sizeof(*block));
-	le64 capacity;
+	struct block_config space;
+	size_t len;
 	int ret;
 
 	if (!block)
@@ -407,11 +500,13 @@ int block_create(struct block **ret_block, const struct drive_config *config,
 	}
 	block->metrics = metrics;
 	block->timer.fn = on_timer;
+	block->user.done = on_done;
+	block->user.wake = wake;
 	ratelimit_init(&block->limiter, &config->rate_limiter.values,
 		       monotonic_ns());
-	capacity = le64_make(block->file.sectors);
-	virtio_device_init(&block->dev, &block_ops, features_of(config),
-			   &capacity, sizeof(capacity));
+	len = describe(&block->file, drive_config_discards(config), &space);
+	virtio_device_init(&block->dev, &block_ops, features_of(config), &space,
+			   len);
 	*ret_block = block;
 	return 0;
 }
@@ -421,21 +516,42 @@ struct virtio_device *block_virtio(struct block *block)
 	return &block->dev;
 }
 
+/* Lock held. What is in flight belongs to the old file. */
+static int replace_file(struct block *block, struct block_file *file,
+			struct error *err)
+{
+	struct block_config space;
+	size_t len = block->dev.config_len;
+	int ret = 0;
+
+	if (is_async(block)) {
+		finish_all(block);
+		tell_driver(block);
+		ret = block_ring_set_file(&block->user, file->fd);
+	}
+	if (ret)
+		return error_set_os(err, -ret,
+				    "io_uring does not take the file:");
+	block_file_close(&block->file);
+	block->file = *file;
+	describe(file, len == CONFIG_LEN, &space);
+	virtio_device_set_config(&block->dev, &space, len);
+	return 0;
+}
+
 int block_set_path(struct block *block, const char *path, struct error *err)
 {
 	struct block_file file;
-	le64 capacity;
 	int ret = block_file_open(&file, path, block->file.read_only, err);
 
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&block->dev.lock);
-	block_file_close(&block->file);
-	block->file = file;
-	capacity = le64_make(file.sectors);
-	virtio_device_set_config(&block->dev, &capacity, sizeof(capacity));
+	ret = replace_file(block, &file, err);
 	pthread_mutex_unlock(&block->dev.lock);
-	return 0;
+	if (ret)
+		block_file_close(&file);
+	return ret;
 }
 
 void block_update_limiter(struct block *block,

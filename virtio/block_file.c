@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -50,6 +51,17 @@ static void make_serial(const struct stat *st, uint8_t *serial)
 	memcpy(serial, text, strnlen(text, BLOCK_SERIAL_LEN));
 }
 
+/* Units that are not blocks of the host's, or too large to be believed, are of
+ * no help to anyone. */
+static uint32_t unit_of(const struct stat *st)
+{
+	uint64_t size = (uint64_t)st->st_blksize;
+
+	if (size < BLOCK_SECTOR_SIZE || size > MIB(1) || (size & (size - 1)))
+		size = PAGE_SIZE_4K;
+	return (uint32_t)(size / BLOCK_SECTOR_SIZE);
+}
+
 int block_file_open(struct block_file *ret_file, const char *path,
 		    bool read_only, struct error *err)
 {
@@ -71,6 +83,7 @@ int block_file_open(struct block_file *ret_file, const char *path,
 			 "the remainder will not be visible to the guest.",
 			 (unsigned long)size, BLOCK_SECTOR_SIZE);
 	file.sectors = size / BLOCK_SECTOR_SIZE;
+	file.unit = unit_of(&st);
 	make_serial(&st, file.serial);
 	file.fd = take_fd(&fd);
 	*ret_file = file;
@@ -82,52 +95,148 @@ void block_file_close(struct block_file *file)
 	close_fd(&file->fd);
 }
 
-/* Drops @done bytes from the front; returns how many elements are left. */
-static int skip(struct iovec **iov, int count, size_t done)
+/* ------------------------------------------------------------ what is done */
+
+/* What a file is filled with that has no better way to zeros. */
+static const uint8_t zeros[512];
+
+int block_io_mode(const struct block_io *io)
 {
-	while (count && done >= (*iov)->iov_len) {
-		done -= (*iov)->iov_len;
-		(*iov)++;
-		count--;
-	}
-	if (count) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + done;
-		(*iov)->iov_len -= done;
-	}
-	return count;
+	return io->op == BLOCK_OP_ZERO
+		       ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
+		       : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 }
 
-typedef ssize_t (*transfer_fn)(int fd, const struct iovec *iov, int count,
-			       off_t off);
-
-static int transfer(transfer_fn fn, const struct block_file *file,
-		    struct iovec *iov, int count, uint64_t off)
+ssize_t block_file_call(const struct block_file *file,
+			const struct block_io *io)
 {
-	while (count) {
-		ssize_t done = fn(file->fd, iov, count, (off_t)off);
+	off_t off = (off_t)io->off;
+	ssize_t ret = 0;
 
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return -errno;
-		if (done == 0)
-			return -EIO; /* the file has shrunk under the guest */
-		off += (uint64_t)done;
-		count = skip(&iov, count, (size_t)done);
+	switch (io->op) {
+	case BLOCK_OP_READ:
+		/* One piece is what most requests have, and cheaper. */
+		ret = io->count == 1
+			      ? pread(file->fd, io->iov->iov_base,
+				      io->iov->iov_len, off)
+			      : preadv(file->fd, io->iov, io->count, off);
+		break;
+	case BLOCK_OP_WRITE:
+	case BLOCK_OP_FILL:
+		ret = io->count == 1
+			      ? pwrite(file->fd, io->iov->iov_base,
+				       io->iov->iov_len, off)
+			      : pwritev(file->fd, io->iov, io->count, off);
+		break;
+	case BLOCK_OP_SYNC:
+		ret = fdatasync(file->fd);
+		break;
+	case BLOCK_OP_DISCARD:
+	case BLOCK_OP_CLEAR:
+	case BLOCK_OP_ZERO:
+	default:
+		ret = fallocate(file->fd, block_io_mode(io), off,
+				(off_t)io->len);
+		break;
 	}
-	return 0;
+	return ret < 0 ? -errno : ret;
 }
 
-int block_file_read(const struct block_file *file, struct iovec *iov, int count,
-		    uint64_t off)
+/* Drops @done bytes from the front. */
+static void skip(struct block_io *io, size_t done)
 {
-	return transfer(preadv, file, iov, count, off);
+	while (io->count && done >= io->iov->iov_len) {
+		done -= io->iov->iov_len;
+		io->iov++;
+		io->count--;
+	}
+	if (io->count) {
+		io->iov->iov_base = (char *)io->iov->iov_base + done;
+		io->iov->iov_len -= done;
+	}
 }
 
-int block_file_write(const struct block_file *file, struct iovec *iov,
-		     int count, uint64_t off)
+/* The next call writes as many zeros as fit into it. */
+static int fill(struct block_io *io)
 {
-	return transfer(pwritev, file, iov, count, off);
+	uint64_t left = io->len;
+
+	io->op = BLOCK_OP_FILL;
+	io->iov = io->room;
+	for (io->count = 0; left && io->count < BLOCK_IOV_MAX; io->count++) {
+		struct iovec *iov = &io->iov[io->count];
+
+		/* Never written to: they are what pwritev reads. */
+		iov->iov_base = (void *)(uintptr_t)zeros;
+		iov->iov_len = MIN(left, sizeof(zeros));
+		left -= iov->iov_len;
+	}
+	return 1;
+}
+
+/* A file system may know one way to zeros and not the other, and a device may
+ * want larger units for them. */
+static int try_otherwise(struct block_io *io, int ret)
+{
+	if (ret != -EOPNOTSUPP && ret != -EINVAL)
+		return ret;
+	switch (io->op) {
+	case BLOCK_OP_CLEAR:
+		io->op = BLOCK_OP_ZERO;
+		return 1;
+	case BLOCK_OP_ZERO:
+		return fill(io);
+	case BLOCK_OP_DISCARD:
+		return -EOPNOTSUPP;
+	case BLOCK_OP_READ:
+	case BLOCK_OP_WRITE:
+	case BLOCK_OP_SYNC:
+	case BLOCK_OP_FILL:
+	default:
+		return ret;
+	}
+}
+
+static int advance_transfer(struct block_io *io, size_t done)
+{
+	if (!done)
+		return -EIO; /* the file has shrunk under the guest */
+	io->off += done;
+	io->len -= done;
+	if (io->op == BLOCK_OP_FILL)
+		return io->len ? fill(io) : 0;
+	skip(io, done);
+	return io->count > 0;
+}
+
+int block_io_advance(struct block_io *io, ssize_t res)
+{
+	if (res == -EINTR)
+		return 1;
+	if (res < 0)
+		return try_otherwise(io, (int)res);
+	switch (io->op) {
+	case BLOCK_OP_READ:
+	case BLOCK_OP_WRITE:
+	case BLOCK_OP_FILL:
+		return advance_transfer(io, (size_t)res);
+	case BLOCK_OP_SYNC:
+	case BLOCK_OP_DISCARD:
+	case BLOCK_OP_CLEAR:
+	case BLOCK_OP_ZERO:
+	default:
+		return 0;
+	}
+}
+
+int block_file_run(const struct block_file *file, struct block_io *io)
+{
+	int ret;
+
+	do
+		ret = block_io_advance(io, block_file_call(file, io));
+	while (ret > 0);
+	return ret;
 }
 
 int block_file_flush(const struct block_file *file)

@@ -14,6 +14,7 @@ void virtio_device_init(struct virtio_device *dev,
 	assert(config_len <= VIRTIO_CONFIG_MAX);
 	assert(ops->queue_count <= VIRTIO_QUEUES_MAX);
 	dev->ops = ops;
+	dev->queue_count = ops->queue_count;
 	dev->features = features | BIT(VIRTIO_F_VERSION_1);
 	dev->config_len = config_len;
 	memcpy(dev->config, config, config_len);
@@ -36,6 +37,12 @@ void virtio_device_destroy(struct virtio_device *dev)
 bool virtio_device_negotiated(const struct virtio_device *dev, unsigned bit)
 {
 	return dev->driver_features & BIT(bit);
+}
+
+uint16_t virtio_device_queues_used(const struct virtio_device *dev)
+{
+	return dev->ops->queues_used ? dev->ops->queues_used(dev)
+				     : dev->queue_count;
 }
 
 void virtio_device_read_config(const struct virtio_device *dev, size_t off,
@@ -95,7 +102,7 @@ static int activate_queues(struct virtio_device *dev, struct error *err)
 {
 	bool event_idx = virtio_device_negotiated(dev, VIRTIO_F_EVENT_IDX);
 
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < virtio_device_queues_used(dev); q++) {
 		int ret;
 
 		if (!dev->queues[q].ready)
@@ -129,7 +136,7 @@ void virtio_device_reset(struct virtio_device *dev)
 	if (dev->active)
 		dev->ops->reset(dev);
 	dev->unsettled = true;
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+	for (uint16_t q = 0; q < dev->queue_count; q++)
 		queue_reset(&dev->queues[q]);
 	dev->active = false;
 	dev->status = 0;
@@ -149,10 +156,11 @@ void virtio_device_settle(struct virtio_device *dev)
 /* As if queue 0 had been kicked. */
 void virtio_device_settle_soon(struct virtio_device *dev)
 {
+	const struct loop_source *wake = dev->wake ? dev->wake : dev->kicks[0];
 	const uint64_t one = 1;
 
-	if (dev->unsettled && dev->ops->settle && dev->kicks[0] &&
-	    write(dev->kicks[0]->fd, &one, sizeof(one)) < 0)
+	if (dev->unsettled && dev->ops->settle && wake &&
+	    write(wake->fd, &one, sizeof(one)) < 0)
 		log_error("%s: cannot wake the loop", dev->ops->name);
 }
 
@@ -168,7 +176,7 @@ void virtio_device_hold(struct virtio_device *dev, bool on)
 bool virtio_device_queue_event(struct virtio_device *dev, uint16_t q)
 {
 	virtio_device_settle(dev);
-	return dev->active && q < dev->ops->queue_count &&
+	return dev->active && q < virtio_device_queues_used(dev) &&
 	       dev->ops->queue_event(dev, q);
 }
 
@@ -182,7 +190,7 @@ void virtio_device_notify_queues(struct virtio_device *dev, uint64_t queues)
 {
 	bool wanted = false;
 
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+	for (uint16_t q = 0; q < dev->queue_count; q++)
 		if (queues & BIT(q))
 			wanted |= queue_interrupt_wanted(&dev->queues[q]);
 	if (wanted)

@@ -53,9 +53,13 @@ struct virtio_device;
 
 struct virtio_device_ops { /* always static const */
 	const char *name;
-	uint32_t id; /* device type (5) */
-	uint16_t queue_count;
+	uint32_t id;	      /* device type (5) */
+	uint16_t queue_count; /* or less, see struct virtio_device */
 
+	/* How many of its queues, from the first on, there are with the
+	 * features that the driver accepted: others need not be ready. NULL:
+	 * all. */
+	uint16_t (*queues_used)(const struct virtio_device *dev);
 	/* DRIVER_OK was set and the queues are valid. */
 	int (*activate)(struct virtio_device *dev);
 	/* The device was activated or reset since the last call (or both): the
@@ -107,10 +111,15 @@ struct virtio_device {
 	size_t config_len;
 	uint32_t config_generation;
 
+	/* ops->queue_count, if the type does not change it after init. */
+	uint16_t queue_count;
 	struct queue queues[VIRTIO_QUEUES_MAX];
 
 	/* Where kicks arrive; the transport's, NULL without one. */
 	struct loop_source *kicks[VIRTIO_QUEUES_MAX];
+	/* What wakes the loop to settle, where kicks are somebody else's. NULL:
+	 * the kicks of queue 0. */
+	struct loop_source *wake;
 
 	pthread_mutex_t irq_lock;
 	_Atomic uint32_t interrupt_status; /* the line is up while not 0 */
@@ -130,6 +139,9 @@ void virtio_device_init(struct virtio_device *dev,
 void virtio_device_destroy(struct virtio_device *dev);
 
 bool virtio_device_negotiated(const struct virtio_device *dev, unsigned bit);
+
+/* Queues in use once the driver's features are known. */
+uint16_t virtio_device_queues_used(const struct virtio_device *dev);
 
 /* Lock held. Bytes outside the config space read as zero. */
 void virtio_device_read_config(const struct virtio_device *dev, size_t off,

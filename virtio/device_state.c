@@ -47,7 +47,7 @@ static void save_shared(const struct virtio_device *dev,
 {
 	struct shared shared = {
 		.id = dev->ops->id,
-		.queue_count = dev->ops->queue_count,
+		.queue_count = dev->queue_count,
 		.status = dev->status,
 		.features = dev->features,
 		.driver_features = dev->driver_features,
@@ -67,9 +67,9 @@ void virtio_device_save(struct virtio_device *dev, struct state_writer *writer)
 	if (dev->active && dev->ops->quiesce)
 		dev->ops->quiesce(dev);
 	save_shared(dev, writer);
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < dev->queue_count; q++) {
 		queue_save(&dev->queues[q], writer);
-		if (dev->active)
+		if (dev->queues[q].active)
 			queue_mark_dirty(&dev->queues[q]);
 	}
 	if (dev->ops->save)
@@ -119,9 +119,9 @@ static int check_identity(const struct virtio_device *dev,
 				 "the snapshot has a device of type %u there, "
 				 "not of type %u",
 				 shared->id, ops->id);
-	if (shared->queue_count != ops->queue_count)
+	if (shared->queue_count != dev->queue_count)
 		return error_set(err, EINVAL, "it has %u queues, not %u",
-				 ops->queue_count, shared->queue_count);
+				 dev->queue_count, shared->queue_count);
 	return 0;
 }
 
@@ -228,7 +228,7 @@ static int resume_queues(struct virtio_device *dev, struct error *err)
 {
 	bool event_idx = virtio_device_negotiated(dev, VIRTIO_F_EVENT_IDX);
 
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < virtio_device_queues_used(dev); q++) {
 		int ret = dev->queues[q].ready
 				  ? queue_resume(&dev->queues[q], dev->mem,
 						 event_idx, err)
@@ -266,7 +266,7 @@ static int load(struct virtio_device *dev, struct state_reader *reader,
 
 	if (ret)
 		return ret;
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+	for (uint16_t q = 0; q < dev->queue_count; q++)
 		queue_load(&dev->queues[q], reader, active);
 	if (reader->failed)
 		return state_reader_end(reader, err);

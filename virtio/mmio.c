@@ -75,7 +75,7 @@ static uint32_t read_device_features(struct virtio_mmio *mmio)
 /* NULL when the driver selected a queue that does not exist. */
 static struct queue *selected_queue(struct virtio_mmio *mmio)
 {
-	if (mmio->queue_sel >= mmio->dev->ops->queue_count)
+	if (mmio->queue_sel >= mmio->dev->queue_count)
 		return NULL;
 	return &mmio->dev->queues[mmio->queue_sel];
 }
@@ -178,7 +178,7 @@ QUEUE_ADDRESS_WRITER(write_device_high, set_high, device_gpa)
  * for those that do. */
 static void write_queue_notify(struct virtio_mmio *mmio, uint32_t value)
 {
-	if (value >= mmio->dev->ops->queue_count)
+	if (value >= mmio->dev->queue_count)
 		log_guest("%s: kick of queue %u, which does not exist",
 			  mmio->dev->ops->name, value);
 }
@@ -518,7 +518,7 @@ int virtio_mmio_attach(struct virtio_mmio *mmio, struct kvm *kvm,
 
 	if (ret)
 		return ret;
-	for (uint16_t q = 0; q < mmio->dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < mmio->dev->queue_count; q++) {
 		ret = attach_kick(&mmio->kicks[q], kvm, loop, err);
 		if (ret)
 			return ret;

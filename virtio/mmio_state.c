@@ -79,7 +79,7 @@ void virtio_mmio_rekick(struct virtio_mmio *mmio)
 	const uint64_t one = 1;
 
 	pthread_mutex_lock(&dev->lock);
-	for (uint16_t q = 0; q < dev->ops->queue_count && dev->active; q++)
+	for (uint16_t q = 0; q < dev->queue_count && dev->active; q++)
 		if (write(mmio->kicks[q].source.fd, &one, sizeof(one)) < 0)
 			log_error("%s: cannot kick queue %u", dev->ops->name,
 				  q);

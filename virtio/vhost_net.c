@@ -106,10 +106,11 @@ static int start_log(struct vhost_net *vhost, const struct gmem *mem,
 	return ioctl(vhost->fd, VHOST_SET_LOG_BASE, &base) ? -errno : 0;
 }
 
-/* Tells the guest's memory, and starts over. vhost is stopped. */
-static void collect_log(struct vhost_net *vhost, struct gmem *mem)
+/* Of the pages in words [first, end) of the log. */
+static void collect_words(struct vhost_net *vhost, struct gmem *mem,
+			  size_t first, size_t end)
 {
-	for (size_t i = 0; vhost->log && i < vhost->log_words; i++) {
+	for (size_t i = first; i < end; i++) {
 		uint64_t bits = vhost->log[i];
 
 		vhost->log[i] = 0;
@@ -118,6 +119,19 @@ static void collect_log(struct vhost_net *vhost, struct gmem *mem)
 
 			gmem_mark_dirty(mem, page * PAGE_SIZE_4K, PAGE_SIZE_4K);
 		}
+	}
+}
+
+/* Tells the guest's memory, and starts over. vhost is stopped. The log begins
+ * at address 0; where there is no memory nobody has written to it. */
+static void collect_log(struct vhost_net *vhost, struct gmem *mem)
+{
+	for (size_t i = 0; vhost->log && i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+		uint64_t end = (region->gpa + region->len) / PAGE_SIZE_4K;
+
+		collect_words(vhost, mem, region->gpa / PAGE_SIZE_4K / 64,
+			      MIN(end / 64 + 1, vhost->log_words));
 	}
 }
 

@@ -75,7 +75,8 @@ static void make_memory_map(const struct gmem *mem, struct memory_map *map)
 		const struct gmem_region *region = gmem_region(mem, i);
 		uint64_t start = MAX(region->gpa, MEMMAP_KERNEL);
 
-		if (region->gpa + region->len > start)
+		/* Pluggable memory is the driver's business (5.15). */
+		if (!region->blocks && region->gpa + region->len > start)
 			add_entry(map, start, region->gpa + region->len,
 				  E820_RAM);
 	}

@@ -65,11 +65,57 @@ int machine_config_update(struct machine_config *config,
 	return 0;
 }
 
+static int check_hotplug_block(uint64_t block, struct error *err)
+{
+	if (block < HOTPLUG_BLOCK_DEFAULT_MIB)
+		return error_set(err, EINVAL,
+				 "Block size must not be lower than 2 MiB");
+	if (block & (block - 1))
+		return error_set(err, EINVAL,
+				 "Block size must be a power of 2");
+	return 0;
+}
+
+int hotplug_config_check(const struct hotplug_config *config, struct error *err)
+{
+	const unsigned long block = config->block_size_mib;
+	const unsigned long slot = config->slot_size_mib;
+	int ret = check_hotplug_block(block, err);
+
+	if (ret)
+		return ret;
+	if (slot < HOTPLUG_SLOT_DEFAULT_MIB)
+		return error_set(err, EINVAL,
+				 "Slot size must not be lower than 128 MiB");
+	if (slot % block)
+		return error_set(err, EINVAL,
+				 "Slot size must be a multiple of block size "
+				 "(%lu MiB)",
+				 block);
+	if (config->total_size_mib < slot)
+		return error_set(err, EINVAL,
+				 "Total size must not be lower than slot size "
+				 "(%lu MiB)",
+				 slot);
+	if (config->total_size_mib % slot)
+		return error_set(err, EINVAL,
+				 "Total size must be a multiple of slot size "
+				 "(%lu MiB)",
+				 slot);
+	return 0;
+}
+
 void boot_source_config_release(struct boot_source_config *config)
 {
 	free(config->kernel_image_path);
 	free(config->initrd_path);
 	free(config->boot_args);
+}
+
+bool drive_config_discards(const struct drive_config *config)
+{
+	return !config->is_read_only &&
+	       (!config->has_discard || config->discard);
 }
 
 void drive_config_release(struct drive_config *config)
@@ -148,6 +194,7 @@ void snapshot_load_config_release(struct snapshot_load_config *config)
 	free(config->mem_file_path);
 	snapshot_overrides_release(&config->nets);
 	snapshot_overrides_release(&config->drives);
+	snapshot_overrides_release(&config->pmems);
 	free(config->vsock_uds_path);
 	free(config->working_set_path);
 	free(config->record_path);

@@ -93,7 +93,10 @@ struct drive_config {
 	bool is_read_only;
 	enum cache_type cache_type;
 	enum io_engine io_engine;
+	bool has_discard, discard; /* not said: true */
 	struct rate_limiter_update rate_limiter;
+	/* They were given: with a socket they must not be. */
+	bool has_is_read_only, has_io_engine, has_rate_limiter;
 };
 
 struct drive_update {
@@ -129,11 +132,36 @@ struct balloon_config {
 	bool free_page_reporting;
 };
 
+#define BALLOON_STATS_MAX 16
+
+/* What a guest says of its memory; values by tag (virtio 1.2, 5.5.6.4). */
+struct balloon_stats {
+	uint64_t target_pages, actual_pages; /* of 4 KiB */
+	uint32_t known; /* bits: values that it ever gave */
+	uint64_t values[BALLOON_STATS_MAX];
+};
+
+/* Which run of hints the host wants, and the guest is at. */
+struct hinting_status {
+	uint32_t host_cmd, guest_cmd;
+	bool has_guest_cmd;
+};
+
 /* Memory that comes and goes while the guest runs (virtio-mem). */
 struct hotplug_config {
 	uint64_t total_size_mib;
 	uint64_t block_size_mib;
 	uint64_t slot_size_mib;
+};
+
+#define HOTPLUG_BLOCK_DEFAULT_MIB 2
+#define HOTPLUG_SLOT_DEFAULT_MIB 128
+
+/* As GET /hotplug/memory has it. */
+struct hotplug_status {
+	struct hotplug_config config;
+	uint64_t plugged_size_mib;
+	uint64_t requested_size_mib;
 };
 
 struct serial_config {
@@ -246,6 +274,7 @@ struct snapshot_load_config {
 	enum snapshot_pages huge_pages;
 	struct snapshot_overrides nets;	  /* names of taps */
 	struct snapshot_overrides drives; /* paths */
+	struct snapshot_overrides pmems;  /* paths */
 	char *vsock_uds_path;		  /* NULL: as the snapshot says */
 	char *working_set_path;		  /* NULL: none */
 	bool has_prefetch;		  /* it was said */
@@ -268,6 +297,13 @@ extern const struct machine_config machine_config_default;
 int machine_config_update(struct machine_config *config,
 			  const struct machine_update *update,
 			  struct error *err) must_check;
+
+/* May the guest give back what it does not need? */
+bool drive_config_discards(const struct drive_config *config);
+
+/* Are the sizes such as a memory device can have? */
+int hotplug_config_check(const struct hotplug_config *config,
+			 struct error *err) must_check;
 
 /* Does it limit anything? One that does not is as good as none. */
 bool token_bucket_config_limits(const struct token_bucket_config *config);

@@ -5,44 +5,93 @@
  * Each region is one host mapping. Host addresses are aligned so that a huge
  * page of the host can back a huge page of the guest: host and guest address
  * are equal modulo 2 MiB. A look-up is a scan over at most four regions that
- * compares by subtraction, so no sum can overflow.
+ * compares by subtraction, so no sum can overflow. Only what is not RAM is then
+ * looked for in the pluggable region, and its blocks looked at.
  */
 #include "vmm/gmem.h"
+
+#include "vmm/gmem_blocks.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define HUGE_PAGE_SIZE MIB(2)
+#define HUGE_POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+
+/* Mappings that a guest can make of a memory file by giving pages of it back: a
+ * quarter of what a process may have (vm.max_map_count). */
+#define PIECES_MAX 16384
 
 struct gmem {
 	size_t count;
+	size_t ram_count; /* the pluggable region, if any, is behind these */
 	struct gmem_region regions[GMEM_REGIONS_MAX];
 	enum gmem_backing backing;
 	enum gmem_pages pages;
 	int fd; /* memfd or memory file behind all regions, or -1 */
 	/* One bit per 4 KiB page, regions in order; NULL: not tracked. */
-	uint64_t *dirty;     /* accessed by __atomic built-ins */
-	uint64_t *discarded; /* the same, by the loop; NULL: none ever was */
+	uint64_t *dirty; /* accessed by __atomic built-ins */
+	/* The same, written by the loop only; NULL: none ever was. */
+	uint64_t *discarded;
+	int64_t pieces; /* at most as many mappings more than there were */
+	int handler;	/* GMEM_UFFD: the page-fault handler's socket, or -1 */
 };
 
 /* ----------------------------------------------------------------- mapping */
 
-static int map_error(int code, enum gmem_pages pages, struct error *err)
+/* A number that the kernel tells; -1 where it cannot be seen, as in a jail. */
+static long read_count(const char *path)
 {
-	error_set_os(err, code, "Cannot create mmap region:");
-	if (pages == GMEM_PAGES_2M && err)
-		error_prefix(err, "The pool of 2 MiB pages is too small? ");
-	return -code;
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[24] = "";
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return -1;
+	return strtol(text, NULL, 10);
 }
 
-/* Reserves address space with room to align, gives back what is too much. */
-static uint8_t *reserve_aligned(uint64_t len)
+/* Pages of the pool that nobody has, or was promised. */
+static long pool_spare(void)
+{
+	long free_pages = read_count(HUGE_POOL "free_hugepages");
+	long promised = read_count(HUGE_POOL "resv_hugepages");
+
+	return free_pages < 0 || promised < 0 ? -1 : free_pages - promised;
+}
+
+static int pool_error(uint64_t size, struct error *err)
+{
+	long spare = pool_spare();
+	char count[24] = "fewer";
+
+	if (spare >= 0)
+		snprintf(count, sizeof(count), "%ld", spare);
+	return error_set(err, ENOMEM,
+			 "Cannot create mmap region: %s (os error %d). The "
+			 "guest needs %" PRIu64 " pages of 2 MiB, and the "
+			 "host's pool (/proc/sys/vm/nr_hugepages) has %s to "
+			 "spare",
+			 os_error_text(ENOMEM), ENOMEM, size / HUGE_PAGE_SIZE,
+			 count);
+}
+
+static int map_error(int code, const struct gmem *mem, struct error *err)
+{
+	if (mem && mem->pages == GMEM_PAGES_2M && code == ENOMEM)
+		return pool_error(gmem_size(mem), err);
+	return error_set_os(err, code, "Cannot create mmap region:");
+}
+
+/* With room to align, of which what is too much is given back. */
+uint8_t *gmem_reserve(uint64_t len)
 {
 	uint64_t padded;
 	uint8_t *start, *aligned;
@@ -98,7 +147,7 @@ static int map_region(const struct gmem *mem, struct gmem_region *region)
 		return -errno;
 	if ((uintptr_t)hva % HUGE_PAGE_SIZE) {
 		munmap(hva, region->len);
-		at = reserve_aligned(region->len);
+		at = gmem_reserve(region->len);
 		if (!at)
 			return -ENOMEM;
 		hva = map_at(mem, region, at, MAP_FIXED);
@@ -119,13 +168,15 @@ static int map_region(const struct gmem *mem, struct gmem_region *region)
 
 static int make_memfd(uint64_t size, enum gmem_pages pages)
 {
-	unsigned flags = MFD_CLOEXEC;
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	AUTO_CLOSE int fd = -1;
 
 	if (pages == GMEM_PAGES_2M)
 		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
 	fd = memfd_create("guest-memory", flags);
-	if (fd < 0 || ftruncate(fd, (off_t)size))
+	/* Whoever else gets it could cut it, and have us die of that. */
+	if (fd < 0 || ftruncate(fd, (off_t)size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return -errno;
 	return take_fd(&fd);
 }
@@ -161,12 +212,13 @@ static int check_file(int fd, uint64_t size, struct error *err)
 	return gmem_lock_file(fd, err);
 }
 
-/* Copies what of the region the file has, hole by hole. */
-static int fill_region(struct gmem *mem, const struct gmem_region *region,
-		       int fd)
+static int fill(uint8_t *to, size_t len, int fd, uint64_t off);
+
+/* Copies what of the extent the file has, hole by hole. */
+static int fill_extent(const struct gmem_extent *extent, int fd)
 {
-	off_t end = (off_t)(region->fd_off + region->len);
-	off_t off = lseek(fd, (off_t)region->fd_off, SEEK_DATA);
+	off_t end = (off_t)(extent->off + extent->len);
+	off_t off = lseek(fd, (off_t)extent->off, SEEK_DATA);
 	int ret;
 
 	while (off >= 0 && off < end) {
@@ -175,14 +227,33 @@ static int fill_region(struct gmem *mem, const struct gmem_region *region,
 		if (hole < 0)
 			return -errno;
 		hole = MIN(hole, end);
-		ret = gmem_read_file(
-			mem, region->gpa + ((uint64_t)off - region->fd_off),
-			(size_t)(hole - off), fd, (uint64_t)off);
+		ret = fill(extent->hva + ((uint64_t)off - extent->off),
+			   (size_t)(hole - off), fd, (uint64_t)off);
 		if (ret)
 			return ret;
 		off = lseek(fd, hole, SEEK_DATA);
 	}
 	return off < 0 && errno != ENXIO ? -errno : 0;
+}
+
+/* What is behind RAM, if anything is. */
+static int plan_blocks(struct gmem *mem, const struct gmem_pluggable *pluggable,
+		       uint64_t unit)
+{
+	struct gmem_region *region = &mem->regions[mem->count - 1];
+
+	mem->ram_count = mem->count;
+	if (!pluggable)
+		return 0;
+	if (mem->count < 2 || !pluggable->block_len || !pluggable->slot_len ||
+	    pluggable->block_len % unit ||
+	    pluggable->slot_len % pluggable->block_len ||
+	    region->len % pluggable->slot_len)
+		return -EINVAL;
+	mem->ram_count--;
+	region->slot_len = pluggable->slot_len;
+	return gmem_blocks_create(&region->blocks, region->len,
+				  pluggable->block_len, pluggable->plugged);
 }
 
 /* Checks the ranges and lays them out one behind the other in the backing. */
@@ -211,7 +282,7 @@ static int plan(struct gmem *mem, const struct gmem_request *request)
 		size += range->len;
 	}
 	mem->count = request->count;
-	return 0;
+	return plan_blocks(mem, request->pluggable, unit);
 }
 
 static int map_regions(struct gmem *mem)
@@ -232,12 +303,13 @@ static int map_regions(struct gmem *mem)
 static int map_copy(struct gmem *mem)
 {
 	AUTO_CLOSE int fd = take_fd(&mem->fd);
+	struct gmem_extent extent = {0};
 	int ret;
 
 	mem->backing = GMEM_ANONYMOUS;
 	ret = map_regions(mem);
-	for (size_t i = 0; !ret && i < mem->count; i++)
-		ret = fill_region(mem, &mem->regions[i], fd);
+	while (!ret && gmem_next_extent(mem, &extent))
+		ret = fill_extent(&extent, fd);
 	return ret;
 }
 
@@ -247,7 +319,7 @@ static int create(struct gmem *mem, const struct gmem_request *request,
 	int ret = plan(mem, request);
 
 	if (ret)
-		return map_error(-ret, mem->pages, err);
+		return map_error(-ret, mem, err);
 	if (mem->backing == GMEM_FILE) {
 		ret = check_file(mem->fd, gmem_size(mem), err);
 		if (ret)
@@ -256,12 +328,12 @@ static int create(struct gmem *mem, const struct gmem_request *request,
 	if (mem->backing == GMEM_MEMFD) {
 		mem->fd = make_memfd(gmem_size(mem), mem->pages);
 		if (mem->fd < 0)
-			return map_error(-mem->fd, mem->pages, err);
+			return map_error(-mem->fd, mem, err);
 	}
 	ret = mem->backing == GMEM_FILE && mem->pages == GMEM_PAGES_2M
 		      ? map_copy(mem)
 		      : map_regions(mem);
-	return ret ? map_error(-ret, mem->pages, err) : 0;
+	return ret ? map_error(-ret, mem, err) : 0;
 }
 
 int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
@@ -272,10 +344,11 @@ int gmem_create(struct gmem **ret_mem, const struct gmem_request *request,
 	int ret;
 
 	if (!mem)
-		return map_error(ENOMEM, request->pages, err);
+		return map_error(ENOMEM, NULL, err);
 	mem->backing = request->backing;
 	mem->pages = request->pages;
 	mem->fd = take_fd(&fd);
+	mem->handler = -1;
 	ret = create(mem, request, err);
 	if (ret) {
 		gmem_destroy(mem);
@@ -289,9 +362,11 @@ void gmem_destroy(struct gmem *mem)
 {
 	if (!mem)
 		return;
-	for (size_t i = 0; i < GMEM_REGIONS_MAX; i++)
+	for (size_t i = 0; i < GMEM_REGIONS_MAX; i++) {
 		if (mem->regions[i].hva)
 			munmap(mem->regions[i].hva, mem->regions[i].len);
+		gmem_blocks_destroy(mem->regions[i].blocks);
+	}
 	close_fd(&mem->fd);
 	free(mem->dirty);
 	free(mem->discarded);
@@ -327,13 +402,66 @@ enum gmem_pages gmem_pages(const struct gmem *mem)
 	return mem->pages;
 }
 
+/* ------------------------------------------------------- what is plugged */
+
+const struct gmem_region *gmem_pluggable(const struct gmem *mem)
+{
+	return mem->ram_count < mem->count ? &mem->regions[mem->ram_count]
+					   : NULL;
+}
+
+void gmem_plug(struct gmem *mem, uint64_t gpa, uint64_t len, bool plugged)
+{
+	struct gmem_region *region = &mem->regions[mem->ram_count];
+
+	gmem_blocks_set(region->blocks, gpa - region->gpa, len, plugged);
+}
+
+/* From @off of the region on, which is within it. */
+static bool extent_in(const struct gmem_region *region, uint64_t off,
+		      struct gmem_extent *extent)
+{
+	uint64_t len = region->len - off;
+
+	if (region->blocks && !gmem_blocks_next(region->blocks, &off, &len))
+		return false;
+	*extent = (struct gmem_extent){region->fd_off + off, len,
+				       region->hva + off};
+	return true;
+}
+
+bool gmem_next_extent(const struct gmem *mem, struct gmem_extent *extent)
+{
+	const uint64_t next = extent->off + extent->len;
+
+	for (size_t i = 0; i < mem->count; i++) {
+		const struct gmem_region *region = &mem->regions[i];
+
+		if (next < region->fd_off + region->len)
+			return extent_in(region, next - region->fd_off, extent);
+	}
+	return false;
+}
+
 /* ------------------------------------------------------------- translation */
 
+static uint8_t *translate_pluggable(const struct gmem_region *region,
+				    uint64_t gpa, uint64_t len)
+{
+	uint64_t off = gpa - region->gpa;
+
+	if (gpa < region->gpa || off >= region->len || len > region->len - off)
+		return NULL;
+	return gmem_blocks_all(region->blocks, off, MAX(len, 1u))
+		       ? region->hva + off
+		       : NULL;
+}
+
 /* The one place where an address becomes a pointer; NULL unless all of the
- * bytes are in one region. */
+ * bytes are in one region, and there. */
 static uint8_t *translate(const struct gmem *mem, uint64_t gpa, uint64_t len)
 {
-	for (size_t i = 0; i < mem->count; i++) {
+	for (size_t i = 0; i < mem->ram_count; i++) {
 		const struct gmem_region *region = &mem->regions[i];
 		uint64_t off = gpa - region->gpa;
 
@@ -341,7 +469,10 @@ static uint8_t *translate(const struct gmem *mem, uint64_t gpa, uint64_t len)
 			return len <= region->len - off ? region->hva + off
 							: NULL;
 	}
-	return NULL;
+	return mem->ram_count < mem->count
+		       ? translate_pluggable(&mem->regions[mem->ram_count], gpa,
+					     len)
+		       : NULL;
 }
 
 bool gmem_contains(const struct gmem *mem, uint64_t gpa, uint64_t len)
@@ -420,6 +551,15 @@ static int read_all(uint8_t *to, size_t len, int fd, uint64_t off)
 	return 0;
 }
 
+static int fill(uint8_t *to, size_t len, int fd, uint64_t off)
+{
+	/* Cheaper by the batch than by a fault each. Where the host's kernel
+	 * does not know how (before 5.14), they fault. */
+	if (populate(to, len, true) == -EFAULT)
+		return -EFAULT;
+	return read_all(to, len, fd, off);
+}
+
 int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	uint8_t *at = translate(mem, gpa, len);
@@ -447,11 +587,7 @@ int gmem_read_file(struct gmem *mem, uint64_t gpa, size_t len, int fd,
 
 	if (!to || off > INT64_MAX - len)
 		return -EFAULT;
-	/* Cheaper by the batch than by a fault each. Where the host's kernel
-	 * does not know how (before 5.14), they fault. */
-	if (populate(to, len, true) == -EFAULT)
-		return -EFAULT;
-	ret = read_all(to, len, fd, off);
+	ret = fill(to, len, fd, off);
 	if (!ret)
 		gmem_mark_dirty(mem, gpa, len);
 	return ret;
@@ -466,33 +602,141 @@ static size_t bitmap_words(const struct gmem *mem)
 	return (gmem_size(mem) / PAGE_SIZE_4K + 63) / 64;
 }
 
-/* Of a private mapping of a file MADV_DONTNEED would bring the file's bytes
- * back; of a shared memfd, it would change nothing at all. */
-static int drop_pages(const struct gmem *mem, uint8_t *at, uint64_t len)
+static uint64_t *discarded_bits(const struct gmem *mem)
 {
-	int ret = 0;
-
-	if (mem->backing == GMEM_MEMFD)
-		ret = madvise(at, len, MADV_REMOVE);
-	else if (mem->backing != GMEM_FILE)
-		ret = madvise(at, len, MADV_DONTNEED);
-	else if (mmap(at, len, PROT_READ | PROT_WRITE,
-		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		      -1, 0) == MAP_FAILED)
-		ret = -1;
-	return ret ? -errno : 0;
+	return __atomic_load_n(&mem->discarded, __ATOMIC_ACQUIRE);
 }
 
-static int note_discarded(struct gmem *mem, uint64_t gpa, uint64_t len)
+static bool is_discarded(const struct gmem *mem, uint64_t page)
 {
-	uint64_t first = page_number(mem, gpa);
+	const uint64_t *bits = discarded_bits(mem);
 
-	if (!mem->discarded)
-		mem->discarded = calloc(bitmap_words(mem), sizeof(uint64_t));
-	if (!mem->discarded)
+	return bits && __atomic_load_n(&bits[page / 64], __ATOMIC_RELAXED) &
+			       BIT(page % 64);
+}
+
+/* Pages from @first on, at most @max, that all were discarded, or all never. */
+static uint64_t run_of(const struct gmem *mem, uint64_t first, uint64_t max)
+{
+	bool kind = is_discarded(mem, first);
+	uint64_t n = 1;
+
+	if (!discarded_bits(mem))
+		return max;
+	while (n < max && is_discarded(mem, first + n) == kind)
+		n++;
+	return n;
+}
+
+uint64_t gmem_run(const struct gmem *mem, uint64_t gpa, uint64_t len,
+		  bool *ret_discarded)
+{
+	uint64_t first, skip, n;
+
+	*ret_discarded = false;
+	if (!discarded_bits(mem) || len == 0 || !translate(mem, gpa, len))
+		return len;
+	first = page_number(mem, gpa);
+	skip = gpa % PAGE_SIZE_4K;
+	n = run_of(mem, first, page_number(mem, gpa + (len - 1)) - first + 1);
+	*ret_discarded = is_discarded(mem, first);
+	return MIN(n * PAGE_SIZE_4K - skip, len);
+}
+
+static int prepare_discarded(struct gmem *mem)
+{
+	uint64_t *bits;
+
+	if (mem->discarded)
+		return 0;
+	bits = calloc(bitmap_words(mem), sizeof(*bits));
+	if (!bits)
 		return -ENOMEM;
-	for (uint64_t page = first; page < first + len / PAGE_SIZE_4K; page++)
-		mem->discarded[page / 64] |= BIT(page % 64);
+	__atomic_store_n(&mem->discarded, bits, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static void note_discarded(struct gmem *mem, uint64_t first, uint64_t pages)
+{
+	for (uint64_t page = first; page < first + pages; page++)
+		__atomic_fetch_or(&mem->discarded[page / 64], BIT(page % 64),
+				  __ATOMIC_RELAXED);
+}
+
+/*
+ * What a new anonymous mapping in place of these pages of a file adds to the
+ * number of mappings, at most. On its own it cuts one in three; beside another
+ * it becomes one with it; between two others a piece of the file is gone.
+ */
+static int pieces_made(const struct gmem *mem, const struct gmem_region *region,
+		       uint64_t first, uint64_t pages)
+{
+	uint64_t begin = region->fd_off / PAGE_SIZE_4K;
+	uint64_t end = begin + region->len / PAGE_SIZE_4K;
+	bool left = first > begin && is_discarded(mem, first - 1);
+	bool right = first + pages < end && is_discarded(mem, first + pages);
+
+	if (left && right)
+		return -1;
+	return left || right ? 0 : 2;
+}
+
+/* Of a private mapping of a file MADV_DONTNEED would bring the file's bytes
+ * back: there the mapping is replaced, once and for all. */
+static int replace(struct gmem *mem, const struct gmem_region *region,
+		   uint64_t first, uint64_t pages)
+{
+	uint64_t len = pages * PAGE_SIZE_4K;
+	uint8_t *at = region->hva + (first * PAGE_SIZE_4K - region->fd_off);
+	int made = pieces_made(mem, region, first, pages);
+
+	if (made > 0 && mem->pieces + made > PIECES_MAX)
+		return -ENOMEM;
+	if (mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		 0) == MAP_FAILED)
+		return -errno;
+	mem->pieces += made;
+	if (mem->pages == GMEM_PAGES_TRANSPARENT)
+		(void)madvise(at, len, MADV_HUGEPAGE); /* a wish */
+	return 0;
+}
+
+static int drop(struct gmem *mem, const struct gmem_region *region,
+		uint64_t first, uint64_t pages)
+{
+	uint8_t *at = region->hva + (first * PAGE_SIZE_4K - region->fd_off);
+	/* MADV_DONTNEED would leave what a memfd has. */
+	int advice = mem->backing == GMEM_MEMFD ? MADV_REMOVE : MADV_DONTNEED;
+
+	if (mem->backing == GMEM_FILE && !is_discarded(mem, first))
+		return replace(mem, region, first, pages);
+	return madvise(at, pages * PAGE_SIZE_4K, advice) ? -errno : 0;
+}
+
+bool gmem_handler_ended(const struct gmem *mem)
+{
+	struct pollfd fd = {.fd = mem->handler};
+
+	return mem->handler >= 0 && poll(&fd, 1, 0) > 0 &&
+	       (fd.revents & (POLLHUP | POLLERR));
+}
+
+static int discard_pages(struct gmem *mem, const struct gmem_region *region,
+			 uint64_t first, uint64_t pages)
+{
+	while (pages) {
+		uint64_t n = mem->backing == GMEM_FILE
+				     ? run_of(mem, first, pages)
+				     : pages;
+		int ret = drop(mem, region, first, n);
+
+		if (ret)
+			return ret;
+		note_discarded(mem, first, n);
+		first += n;
+		pages -= n;
+	}
 	return 0;
 }
 
@@ -500,29 +744,44 @@ int gmem_discard(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	uint64_t unit =
 		mem->pages == GMEM_PAGES_2M ? HUGE_PAGE_SIZE : PAGE_SIZE_4K;
-	uint8_t *at = translate(mem, gpa, len);
+	const struct gmem_region *region = mem->regions;
 	uint64_t skip = -gpa % unit; /* host and guest agree modulo 2 MiB */
 	int ret;
 
-	if (!at)
+	if (!translate(mem, gpa, len))
 		return -EFAULT;
 	if (len < skip || len - skip < unit)
 		return 0;
 	gpa += skip;
-	at += skip;
 	len = ALIGN_DOWN(len - skip, unit);
-	/* A snapshot that knows too many is right, one too few is not. */
-	ret = note_discarded(mem, gpa, len);
+	while (gpa - region->gpa >= region->len)
+		region++;
+	/* madvise tells it, and waits until it has read that. */
+	if (gmem_handler_ended(mem))
+		return -EIO;
+	ret = prepare_discarded(mem);
 	if (ret)
 		return ret;
+	/* Marks too many are right, too few are not. */
 	gmem_mark_dirty(mem, gpa, len);
-	return drop_pages(mem, at, len);
+	return discard_pages(mem, region, page_number(mem, gpa),
+			     len / PAGE_SIZE_4K);
 }
 
-void gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
+bool gmem_add_discarded(const struct gmem *mem, uint64_t *bits)
 {
-	for (size_t i = 0; mem->discarded && i < bitmap_words(mem); i++)
-		bits[i] |= mem->discarded[i];
+	const size_t words = mem->discarded ? bitmap_words(mem) : 0;
+
+	/* No word is touched that need not be. */
+	for (size_t i = 0; i < words; i++)
+		if (mem->discarded[i])
+			bits[i] |= mem->discarded[i];
+	return mem->discarded;
+}
+
+void gmem_set_handler(struct gmem *mem, int socket)
+{
+	mem->handler = socket;
 }
 
 /* --------------------------------------------------------- loans and holds */

@@ -4,6 +4,7 @@
 #include "vmm/log.h"
 
 #include "vmm/gmem.h"
+#include "vmm/gmem_blocks.h"
 #include "vmm/memmap_x86.h"
 
 #include <assert.h>
@@ -142,11 +143,93 @@ int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
 	return ret;
 }
 
-int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
-		   struct error *err)
+static int set_slot(const struct kvm *kvm,
+		    const struct kvm_userspace_memory_region *slot,
+		    struct error *err)
 {
 	/* A slot registered now would wait for an SRCU grace period. */
 	assert(!kvm->has_irqchip);
+	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, slot))
+		return error_set_os(
+			err, errno,
+			"KVM_SET_USER_MEMORY_REGION of slot %u:", slot->slot);
+	return 0;
+}
+
+static struct kvm_userspace_memory_region
+pluggable_slot(const struct kvm *kvm, const struct gmem_region *region,
+	       uint64_t n)
+{
+	return (struct kvm_userspace_memory_region){
+		.slot = KVM_SLOT_HOTPLUG + (uint32_t)n,
+		.flags = kvm->logs_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = region->gpa + n * region->slot_len,
+		.memory_size = region->slot_len,
+		.userspace_addr = (uintptr_t)region->hva + n * region->slot_len,
+	};
+}
+
+int kvm_plug_slot(struct kvm *kvm, const struct gmem_region *region, uint64_t n,
+		  bool there)
+{
+	struct kvm_userspace_memory_region slot =
+		pluggable_slot(kvm, region, n);
+
+	if (!there)
+		slot.memory_size = 0;
+	return ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) ? -errno
+								    : 0;
+}
+
+/* The next slot from *@n on in which anything is plugged. */
+static bool next_plugged_slot(const struct gmem_region *region, uint64_t *n)
+{
+	uint64_t off = *n * region->slot_len, len;
+
+	if (off >= region->len || !gmem_blocks_next(region->blocks, &off, &len))
+		return false;
+	*n = off / region->slot_len;
+	return true;
+}
+
+static int check_slot_count(const struct kvm *kvm,
+			    const struct gmem_region *region, struct error *err)
+{
+	uint64_t slots = region->len / region->slot_len;
+	int most = ioctl(kvm->fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
+
+	if (most > KVM_SLOT_HOTPLUG &&
+	    slots <= (uint64_t)(most - KVM_SLOT_HOTPLUG))
+		return 0;
+	return error_set(err, EINVAL,
+			 "slot_size_mib: %lu slots of %lu MiB are more than "
+			 "the %d that this host's KVM has left; make them "
+			 "larger",
+			 (unsigned long)slots,
+			 (unsigned long)(region->slot_len >> 20),
+			 MAX(most - KVM_SLOT_HOTPLUG, 0));
+}
+
+static int set_pluggable(struct kvm *kvm, const struct gmem_region *region,
+			 struct error *err)
+{
+	int ret = check_slot_count(kvm, region, err);
+
+	for (uint64_t n = 0; !ret && next_plugged_slot(region, &n); n++) {
+		const struct kvm_userspace_memory_region slot =
+			pluggable_slot(kvm, region, n);
+
+		ret = set_slot(kvm, &slot, err);
+	}
+	return ret;
+}
+
+int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
+		   struct error *err)
+{
+	const struct gmem_region *pluggable = gmem_pluggable(mem);
+
+	kvm->logs_dirty = log_dirty;
 	for (size_t i = 0; i < gmem_region_count(mem); i++) {
 		const struct gmem_region *region = gmem_region(mem, i);
 		struct kvm_userspace_memory_region slot = {
@@ -156,14 +239,49 @@ int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 			.memory_size = region->len,
 			.userspace_addr = (uintptr_t)region->hva,
 		};
+		int ret = region->blocks ? 0 : set_slot(kvm, &slot, err);
 
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
-			return error_set_os(err, errno,
-					    "KVM_SET_USER_MEMORY_REGION of "
-					    "slot %zu:",
-					    i);
+		if (ret)
+			return ret;
 	}
-	kvm->logs_dirty = log_dirty;
+	return pluggable ? set_pluggable(kvm, pluggable, err) : 0;
+}
+
+int kvm_set_window(struct kvm *kvm, uint32_t slot,
+		   const struct kvm_window *window, struct error *err)
+{
+	const struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = window->read_only ? KVM_MEM_READONLY : 0,
+		.guest_phys_addr = window->gpa,
+		.memory_size = window->len,
+		.userspace_addr = (uintptr_t)window->hva,
+	};
+
+	return set_slot(kvm, &region, err);
+}
+
+/* Leaf 0x80000008: bits 7-0 of EAX are the width of addresses, bits 23-16, when
+ * not zero, how much of it can be mapped for a guest. */
+int kvm_address_end(struct kvm *kvm, uint64_t *ret_end, struct error *err)
+{
+	const struct kvm_cpuid2 *cpuid;
+	uint32_t bits = 36, guest_bits;
+	int ret = kvm_supported_cpuid(kvm, &cpuid, err);
+
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if (entry->function != 0x80000008)
+			continue;
+		bits = entry->eax & 0xff;
+		guest_bits = entry->eax >> 16 & 0xff;
+		if (guest_bits && guest_bits < bits)
+			bits = guest_bits;
+	}
+	*ret_end = BIT(MIN(bits, 63));
 	return 0;
 }
 
@@ -199,22 +317,37 @@ static int collect_slot(const struct kvm *kvm, uint32_t slot, uint64_t pages,
 	return ret;
 }
 
+static int collect_pluggable(const struct kvm *kvm,
+			     const struct gmem_region *region, uint64_t *bitmap)
+{
+	const uint64_t pages = region->slot_len / PAGE_SIZE_4K;
+	int ret = 0;
+
+	for (uint64_t n = 0; !ret && next_plugged_slot(region, &n); n++)
+		ret = collect_slot(kvm, KVM_SLOT_HOTPLUG + (uint32_t)n, pages,
+				   region->fd_off / PAGE_SIZE_4K + n * pages,
+				   bitmap);
+	return ret;
+}
+
 int kvm_collect_dirty(const struct kvm *kvm, const struct gmem *mem,
 		      uint64_t *bitmap)
 {
-	uint64_t first = 0;
+	int ret = 0;
 
 	if (!kvm->logs_dirty)
 		return -ENOENT;
-	for (size_t i = 0; i < gmem_region_count(mem); i++) {
-		uint64_t pages = gmem_region(mem, i)->len / PAGE_SIZE_4K;
-		int ret = collect_slot(kvm, (uint32_t)i, pages, first, bitmap);
+	for (size_t i = 0; i < gmem_region_count(mem) && !ret; i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
 
-		if (ret)
-			return ret;
-		first += pages;
+		if (region->blocks)
+			ret = collect_pluggable(kvm, region, bitmap);
+		else
+			ret = collect_slot(
+				kvm, (uint32_t)i, region->len / PAGE_SIZE_4K,
+				region->fd_off / PAGE_SIZE_4K, bitmap);
 	}
-	return 0;
+	return ret;
 }
 
 static int create_pit(struct kvm *kvm, struct error *err)

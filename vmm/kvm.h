@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 struct gmem;
+struct gmem_region;
 struct msr_set;
 
 #define KVM_CPUID_ENTRIES_MAX 256
@@ -54,9 +55,39 @@ void kvm_init(struct kvm *kvm);
 int kvm_supported_cpuid(struct kvm *kvm, const struct kvm_cpuid2 **ret_cpuid,
 			struct error *err) must_check;
 
-/* Registers all regions of @mem as slots 0..n-1. Before kvm_create_irqchip. */
+/*
+ * Registers all regions of @mem as slots 0..n-1, and of a pluggable region the
+ * slots in which a block is plugged. Before kvm_create_irqchip. -EINVAL with a
+ * sentence where the pluggable region has more slots than KVM.
+ */
 int kvm_set_memory(struct kvm *kvm, const struct gmem *mem, bool log_dirty,
 		   struct error *err) must_check;
+
+/*
+ * Registers slot @n of the pluggable region, or takes it from the guest, for
+ * which there is nothing then. The guest may run: the call waits for an SRCU
+ * grace period, which is microseconds to milliseconds. What the dirty log of a
+ * slot has is lost with it. Loop thread. -errno.
+ */
+int kvm_plug_slot(struct kvm *kvm, const struct gmem_region *region, uint64_t n,
+		  bool there) must_check;
+
+/* What the guest shall find besides its RAM. */
+struct kvm_window {
+	uint64_t gpa, len;
+	const void *hva;
+	bool read_only; /* what the guest writes there ends in an MMIO exit */
+};
+
+/* Registers @window as @slot, without a dirty log. Before
+ * kvm_create_irqchip. */
+int kvm_set_window(struct kvm *kvm, uint32_t slot,
+		   const struct kvm_window *window,
+		   struct error *err) must_check;
+
+/* The first address that the guest's processors cannot form. */
+int kvm_address_end(struct kvm *kvm, uint64_t *ret_end,
+		    struct error *err) must_check;
 
 /*
  * Moves the log of pages that vCPUs have written into @bitmap, by OR: one bit

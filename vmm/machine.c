@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_private.h"
 
+#include "virtio/mem.h"
 #include "vmm/log.h"
 #include "vmm/vcpu_x86.h"
 
@@ -21,6 +22,7 @@ int machine_create(struct machine **ret_machine, struct error *err)
 	machine->serial_irq.fd = machine->i8042_irq.fd = -1;
 	machine->uffd = machine->uffd_socket = -1;
 	machine->gsis.next = IRQ_GSI_FIRST_DEVICE;
+	machine->device_memory_next = MEMMAP_DEVICE_MEMORY;
 	ret = kvm_open(&machine->kvm, err);
 	if (ret) {
 		machine_destroy(machine);
@@ -41,6 +43,8 @@ void machine_destroy(struct machine *machine)
 		vcpu_destroy(machine->vcpus[i]);
 	for (size_t i = 0; i < machine->virtio_count; i++)
 		virtio_mmio_destroy(machine->virtio[i]);
+	if (machine->hotplug)
+		mem_device_place(machine->hotplug, NULL, NULL);
 	serial_destroy(machine->serial);
 	i8042_destroy(machine->i8042);
 	irq_line_close(&machine->serial_irq);
@@ -91,12 +95,45 @@ static enum gmem_pages pages_of(enum huge_pages pages)
 	}
 }
 
+uint64_t machine_memory_size(const struct machine_request *request)
+{
+	return MIB(request->config->mem_size_mib) +
+	       (request->hotplug ? mem_device_size(request->hotplug) : 0);
+}
+
+/* The ranges of RAM, and behind them what can be plugged in. Returns how many
+ * or -errno. */
+static int lay_out_memory(struct machine *machine,
+			  const struct machine_request *request,
+			  struct gmem_range ranges[3], struct error *err)
+{
+	uint64_t mib = request->config->mem_size_mib, gpa;
+	int count = mib <= MEMMAP_HIGH_RAM_END >> 20
+			    ? boot_ram_layout(MIB(mib), ranges)
+			    : -EINVAL;
+	int ret;
+
+	if (count < 0)
+		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
+	if (!request->hotplug)
+		return count;
+	ret = machine_take_addresses(
+		machine, "memory-hotplug", mem_device_size(request->hotplug),
+		mem_device_align(request->hotplug), &gpa, err);
+	if (ret)
+		return ret;
+	ranges[count] =
+		(struct gmem_range){gpa, mem_device_size(request->hotplug)};
+	return count + 1;
+}
+
 int machine_map_memory(struct machine *machine,
 		       const struct machine_request *request,
 		       enum gmem_backing backing, int fd, struct error *err)
 {
 	const struct machine_config *config = request->config;
-	struct gmem_range ranges[2];
+	struct gmem_range ranges[3] = {0};
+	struct gmem_pluggable pluggable;
 	struct gmem_request memory = {
 		.ranges = ranges,
 		.backing = backing,
@@ -106,17 +143,21 @@ int machine_map_memory(struct machine *machine,
 	int count, ret;
 
 	machine->tracks_dirty = config->track_dirty_pages;
-	count = config->mem_size_mib <= MEMMAP_HIGH_RAM_END >> 20
-			? boot_ram_layout(MIB(config->mem_size_mib), ranges)
-			: -EINVAL;
+	count = lay_out_memory(machine, request, ranges, err);
 	if (count < 0) {
 		close_fd(&fd);
-		return error_set_os(err, ENOMEM, "Cannot create mmap region:");
+		return count;
 	}
 	memory.count = (size_t)count;
+	if (request->hotplug) {
+		pluggable = mem_device_pluggable(request->hotplug);
+		memory.pluggable = &pluggable;
+	}
 	ret = gmem_create(&machine->mem, &memory, err);
 	if (ret)
 		return ret;
+	if (request->hotplug)
+		mem_device_place(request->hotplug, &machine->kvm, machine->mem);
 	if (config->track_dirty_pages) {
 		ret = gmem_track_dirty(machine->mem);
 		if (ret)
@@ -125,6 +166,64 @@ int machine_map_memory(struct machine *machine,
 	}
 	return kvm_set_memory(&machine->kvm, machine->mem,
 			      config->track_dirty_pages, err);
+}
+
+int machine_take_addresses(struct machine *machine, const char *what,
+			   uint64_t len, uint64_t align, uint64_t *ret_gpa,
+			   struct error *err)
+{
+	uint64_t gpa = ALIGN_UP(machine->device_memory_next, align);
+	int ret = machine->address_end
+			  ? 0
+			  : kvm_address_end(&machine->kvm,
+					    &machine->address_end, err);
+
+	if (ret)
+		return ret;
+	if (gpa >= machine->address_end || len > machine->address_end - gpa)
+		return error_set(err, ENOSPC,
+				 "%s: %lu MiB at guest address %#lx do not fit "
+				 "below %#lx, where its addresses end",
+				 what, (unsigned long)(len >> 20),
+				 (unsigned long)gpa,
+				 (unsigned long)machine->address_end);
+	machine->device_memory_next = gpa + len;
+	*ret_gpa = gpa;
+	return 0;
+}
+
+static int place_window(struct machine *machine, uint32_t slot,
+			const struct machine_window *window, struct error *err)
+{
+	struct kvm_window mapped = {
+		.len = window->len,
+		.hva = window->hva,
+		.read_only = window->read_only,
+	};
+	int ret = machine_take_addresses(machine, "persistent memory",
+					 window->len, MACHINE_WINDOW_ALIGN,
+					 &mapped.gpa, err);
+
+	if (!ret)
+		ret = kvm_set_window(&machine->kvm, slot, &mapped, err);
+	if (ret) {
+		error_prefix(err, "Pmem device %s: ", window->name);
+		return ret;
+	}
+	window->placed(window->arg, mapped.gpa);
+	return 0;
+}
+
+int machine_place_windows(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < request->window_count && !ret; i++)
+		ret = place_window(machine, KVM_SLOT_PMEM + (uint32_t)i,
+				   &request->windows[i], err);
+	return ret;
 }
 
 static int build_memory(struct machine *machine,
@@ -197,10 +296,13 @@ static int build_serial(struct machine *machine,
 
 	if (ret)
 		return ret;
-	ret = serial_create(&machine->serial, STDOUT_FILENO,
+	ret = serial_create(&machine->serial,
+			    request->serial_fd < 0 ? STDOUT_FILENO
+						   : request->serial_fd,
 			    &request->metrics->uart);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot create COM1:");
+	serial_limit_output(machine->serial, request->serial_limit);
 	serial_set_irq(machine->serial, &machine->serial_irq);
 	ret = serial_attach_input(machine->serial, request->loop, STDIN_FILENO);
 	if (ret)
@@ -261,8 +363,12 @@ static int attach_device(struct machine *machine,
 	uint32_t gsi;
 	int ret = irq_pool_take(&machine->gsis, &gsi, err);
 
-	if (ret)
+	if (ret) {
+		/* Clients know it from a monitor where this one comes last. */
+		error_prefix(err, "Error while registering ACPI with KVM: "
+				  "VMClock: ");
 		return ret;
+	}
 	ret = virtio_mmio_create(&mmio, dev, base, gsi);
 	if (ret)
 		return error_set_os(err, -ret, "Cannot create a transport:");
@@ -361,6 +467,7 @@ void machine_init(struct machine *machine,
 	machine->loop = request->loop;
 	machine->events = request->events;
 	machine->vcpu_metrics = &request->metrics->vcpu;
+	machine->hotplug = request->hotplug;
 	machine->power = (struct acpi_power){
 		.power_off = on_acpi_power_off,
 		.reset = on_acpi_reset,
@@ -377,6 +484,9 @@ int machine_build(struct machine *machine,
 
 	machine_init(machine, request);
 	/* Memory slots before anything that lives on a KVM bus: law 1. */
+	ret = machine_place_windows(machine, request, err);
+	if (ret)
+		return ret;
 	ret = build_memory(machine, request, err);
 	if (ret)
 		return ret;

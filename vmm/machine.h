@@ -17,6 +17,7 @@
 #include "vmm/metrics.h"
 
 struct machine;
+struct mem_device;
 struct memory_file;
 struct memory_file_request;
 struct phases;
@@ -33,6 +34,24 @@ struct machine_events {
 	void *arg;
 };
 
+/*
+ * Memory of the host's that the guest finds besides its RAM, at an address that
+ * the machine chooses: not in its memory map, not in snapshots, not in the log
+ * of dirty pages, and no place for buffers of devices.
+ */
+struct machine_window {
+	const char *name; /* for messages */
+	const void *hva;  /* borrowed: outlives the machine */
+	uint64_t len;
+	bool read_only;
+	/* Told before the machine's devices are attached. */
+	void (*placed)(void *arg, uint64_t gpa);
+	void *arg;
+};
+
+/* Of addresses on both sides, and of lengths. */
+#define MACHINE_WINDOW_ALIGN MIB(2)
+
 struct machine_request {
 	const struct machine_config *config;
 	enum gmem_backing backing;
@@ -45,10 +64,17 @@ struct machine_request {
 	 * find them. */
 	struct virtio_device *const *devices;
 	size_t device_count;
+	/* Persistent memory, in the order of the guest's addresses. */
+	const struct machine_window *windows;
+	size_t window_count;
+	/* One of the devices: memory that comes and goes. NULL: none. */
+	struct mem_device *hotplug;
 	struct loop *loop;
 	struct metrics *metrics;
 	struct machine_events events;
 	const struct seccomp_filters *filters; /* of its threads; may be NULL */
+	int serial_fd; /* borrowed, COM1's output; -1: standard output */
+	const struct token_bucket_config *serial_limit; /* of its bytes */
 };
 
 /* What a machine is restored from, instead of being booted. */

@@ -29,6 +29,9 @@ struct recorder;
 struct machine {
 	struct kvm kvm;
 	struct gmem *mem;
+	/* Of the guest's addresses: the next that is free for memory of
+	 * devices, and where they end; 0: not asked for yet. */
+	uint64_t device_memory_next, address_end;
 	struct bus pio, mmio;
 	struct irq_pool gsis;
 	struct loop *loop;
@@ -50,6 +53,8 @@ struct machine {
 	struct vcpu *vcpus[CONFIG_VCPUS_MAX];
 	size_t vcpu_count;
 
+	struct mem_device *hotplug; /* NULL: none */
+
 	bool tracks_dirty;
 	uint64_t *dirty; /* on its way into a snapshot; NULL: none is taken */
 	bool rekick; /* kicks and interrupts may have been lost: before it goes
@@ -65,6 +70,25 @@ struct machine {
 /* Before anything else of @machine is used. */
 void machine_init(struct machine *machine,
 		  const struct machine_request *request);
+
+/*
+ * Takes @len bytes of guest addresses for memory of a device, from
+ * MEMMAP_DEVICE_MEMORY upwards in the order of calls: first the windows, then
+ * memory that is plugged in. @align: a power of two. -ENOSPC with a sentence
+ * that begins with @what when the guest's processors have no such addresses (a
+ * restored guest is where it was, and is not asked).
+ */
+int machine_take_addresses(struct machine *machine, const char *what,
+			   uint64_t len, uint64_t align, uint64_t *ret_gpa,
+			   struct error *err) must_check;
+
+/* Registers the windows with KVM: before machine_map_memory. */
+int machine_place_windows(struct machine *machine,
+			  const struct machine_request *request,
+			  struct error *err) must_check;
+
+/* Bytes of guest memory, and of its memory file. */
+uint64_t machine_memory_size(const struct machine_request *request);
 
 /* Creates guest memory and registers it with KVM. @fd: the memory file of
  * GMEM_FILE, taken over in any case; else -1. */

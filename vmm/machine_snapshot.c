@@ -18,6 +18,7 @@
 #include "snapshot/recorder.h"
 #include "snapshot/state.h"
 #include "snapshot/uffd.h"
+#include "virtio/mem.h"
 #include "vmm/kvm_state_x86.h"
 #include "vmm/log.h"
 #include "vmm/vcpu_state_x86.h"
@@ -54,6 +55,8 @@ int machine_save(struct machine *machine, struct state_writer *writer,
 	machine->rekick = true; /* before it goes on */
 	for (size_t i = 0; i < machine->virtio_count; i++)
 		virtio_mmio_save(machine->virtio[i], writer, (uint16_t)i);
+	if (machine->hotplug)
+		mem_device_save(machine->hotplug, writer);
 	serial_save(machine->serial, writer);
 	i8042_save(machine->i8042, writer);
 	vmgenid_save(&machine->vmgenid, writer);
@@ -122,8 +125,7 @@ static int open_memory(const struct machine_request *request,
 	if (snapshot->uffd)
 		return 0;
 	return pair_open_memory(snapshot->state, snapshot->memory_path,
-				MIB(request->config->mem_size_mib), ret_fd,
-				err);
+				machine_memory_size(request), ret_fd, err);
 }
 
 static int map_memory(struct machine *machine,
@@ -132,8 +134,13 @@ static int map_memory(struct machine *machine,
 		      struct error *err)
 {
 	int fd;
-	int ret = open_memory(request, snapshot, &fd, err);
+	int ret = request->hotplug ? mem_device_load(request->hotplug,
+						     snapshot->state, err)
+				   : 0;
 
+	if (ret)
+		return ret;
+	ret = open_memory(request, snapshot, &fd, err);
 	if (!ret)
 		ret = machine_map_memory(machine, request,
 					 snapshot->uffd ? GMEM_UFFD : GMEM_FILE,
@@ -141,6 +148,8 @@ static int map_memory(struct machine *machine,
 	if (!ret && snapshot->uffd)
 		ret = uffd_attach(machine->mem, snapshot->memory_path,
 				  &machine->uffd, &machine->uffd_socket, err);
+	if (!ret)
+		gmem_set_handler(machine->mem, machine->uffd_socket);
 	if (ret)
 		error_prefix(err,
 			     snapshot->uffd
@@ -343,7 +352,10 @@ int machine_restore(struct machine *machine,
 
 	machine_init(machine, request);
 	machine->rekick = true;
-	ret = map_memory(machine, request, snapshot, err);
+	machine->address_end = UINT64_MAX; /* what there is was there before */
+	ret = machine_place_windows(machine, request, err);
+	if (!ret)
+		ret = map_memory(machine, request, snapshot, err);
 	PHASE_END(snapshot->phases, load_memory);
 	if (!ret && (snapshot->working_set_path || snapshot->record_path))
 		ret = watched(machine, request, snapshot, prepare_memory,

@@ -222,6 +222,9 @@ static int restore(struct vmm *vmm, const struct options *options,
 	if (!ret)
 		ret = parse_overrides(&options->network_overrides, &config.nets,
 				      err);
+	if (!ret)
+		ret = parse_overrides(&options->pmem_overrides, &config.pmems,
+				      err);
 	if (!ret && failed)
 		ret = error_set_os(err, ENOMEM, "No memory:");
 	if (!ret)

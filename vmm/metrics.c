@@ -21,8 +21,9 @@
 /* They are in every line: bounded, so that a line is. */
 #define PROPERTIES_MAX 4096
 
-/* Room for all sections, METRICS_DEVICES_MAX devices and properties. */
-#define LINE_SIZE KIB(48)
+/* Room for all sections, METRICS_DEVICES_MAX devices and properties. Too much
+ * for a thread's stack; of an allocation only what is used is ever there. */
+#define LINE_SIZE KIB(192)
 
 /* ----------------------------------------------------------- taking values */
 
@@ -108,12 +109,12 @@ static void each_counter(struct metrics *metrics,
 struct line {
 	size_t len;
 	bool overflow;
-	char text[LINE_SIZE];
+	char *text; /* LINE_SIZE bytes */
 };
 
 static void put_bytes(struct line *line, const char *bytes, size_t len)
 {
-	if (len > sizeof(line->text) - line->len) {
+	if (len > LINE_SIZE - line->len) {
 		line->overflow = true;
 		return;
 	}
@@ -227,7 +228,8 @@ static void put_sum(struct line *line, const struct metrics *metrics,
 static void put_devices(struct line *line, const struct metrics *metrics)
 {
 	for (size_t kind = 0; kind < METRICS_DEVICE_KINDS; kind++)
-		put_sum(line, metrics, (enum metrics_device_kind)kind);
+		if (kind != METRICS_VHOST_USER_BLOCK)
+			put_sum(line, metrics, (enum metrics_device_kind)kind);
 	for (size_t d = 0; d < metrics->device_count; d++)
 		put_section(line, metrics->devices[d].key,
 			    section_of(&metrics->devices[d]),
@@ -311,15 +313,13 @@ static void collect_log_counts(struct logger_metrics *logger)
 		     log_throttled_count());
 }
 
-int metrics_flush(struct metrics *metrics)
+static int flush(struct metrics *metrics, char *text)
 {
-	struct line line;
+	struct line line = {.text = text};
 	int ret;
 
 	if (metrics->fd < 0)
 		return 0;
-	line.len = 0;
-	line.overflow = false;
 	collect_log_counts(&metrics->logger);
 	ret = write_line(metrics, &line);
 	if (ret == 0)
@@ -329,6 +329,16 @@ int metrics_flush(struct metrics *metrics)
 				   ? &metrics->logger.missed_metrics_count
 				   : &metrics->logger.metrics_fails);
 	return ret == -EAGAIN ? 0 : ret;
+}
+
+int metrics_flush(struct metrics *metrics)
+{
+	return flush(metrics, metrics->lines);
+}
+
+int metrics_flush_last(struct metrics *metrics)
+{
+	return flush(metrics, metrics->lines + LINE_SIZE);
 }
 
 /* -------------------------------------------------------------- life cycle */
@@ -344,6 +354,7 @@ void metrics_release(struct metrics *metrics)
 {
 	close_fd(&metrics->fd);
 	free(take_ptr(metrics->properties_json));
+	free(take_ptr(metrics->lines));
 }
 
 int metrics_configure(struct metrics *metrics, struct metrics_config *config,
@@ -361,6 +372,11 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 				 "bad user input: properties are longer than "
 				 "%d bytes.",
 				 PROPERTIES_MAX);
+	if (!metrics->lines)
+		metrics->lines = malloc(2 * LINE_SIZE);
+	if (!metrics->lines)
+		return error_set_os(err, ENOMEM,
+				    "Cannot initialize the metrics system:");
 	metrics->fd = open(config->path,
 			   O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
 	if (metrics->fd < 0)
@@ -375,14 +391,26 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
 	return 0;
 }
 
+/* Cuts a key that was too long at the end of a letter: half of one would be no
+ * JSON. */
+static void cut_key(char *key, size_t len)
+{
+	while (len && (key[len - 1] & 0xc0) == 0x80)
+		len--;
+	if (len && key[len - 1] & 0x80)
+		key[len - 1] = '\0';
+}
+
 int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,
 		       const char *id, void *counters)
 {
 	struct metrics_device added = {.kind = kind, .counters = counters};
 	size_t i = 0;
 
-	snprintf(added.key, sizeof(added.key), "%s_%s",
-		 metrics_device_sections[kind].name, id);
+	if (snprintf(added.key, sizeof(added.key), "%s_%s",
+		     metrics_device_sections[kind].name,
+		     id) >= (int)sizeof(added.key))
+		cut_key(added.key, sizeof(added.key) - 1);
 	while (i < metrics->device_count &&
 	       strcmp(metrics->devices[i].key, added.key) != 0)
 		i++;

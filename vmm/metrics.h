@@ -46,6 +46,12 @@ struct block_metrics {
 	struct metric_agg read_agg, write_agg;
 };
 
+struct vhost_user_block_metrics {
+	struct metric activate_fails, cfg_fails;
+	struct metric_store init_time_us, activate_time_us,
+		config_change_time_us;
+};
+
 struct net_metrics {
 	struct metric activate_fails, cfg_fails, no_rx_avail_buffer,
 		no_tx_avail_buffer, event_fails, rx_queue_event_count,
@@ -59,6 +65,11 @@ struct net_metrics {
 	struct metric_agg tap_write_agg;
 };
 
+struct pmem_metrics {
+	struct metric activate_fails, cfg_fails, event_fails, queue_event_count,
+		rate_limiter_throttled_events, rate_limiter_event_count;
+};
+
 struct vsock_metrics {
 	struct metric activate_fails, cfg_fails, rx_queue_event_fails,
 		tx_queue_event_fails, ev_queue_event_fails, muxer_event_fails,
@@ -66,6 +77,20 @@ struct vsock_metrics {
 		rx_bytes_count, tx_bytes_count, rx_packets_count,
 		tx_packets_count, conns_added, conns_killed, conns_removed,
 		killq_resync, tx_flush_fails, tx_write_fails, rx_read_fails;
+};
+
+struct entropy_metrics {
+	struct metric activate_fails, entropy_event_fails, entropy_event_count,
+		entropy_bytes, host_rng_fails, entropy_rate_limiter_throttled,
+		rate_limiter_event_count;
+};
+
+struct balloon_metrics {
+	struct metric activate_fails, inflate_count, stats_updates_count,
+		stats_update_fails, deflate_count, event_fails,
+		free_page_report_count, free_page_report_freed,
+		free_page_report_fails, free_page_hint_count,
+		free_page_hint_freed, free_page_hint_fails;
 };
 
 struct mmds_metrics {
@@ -141,6 +166,14 @@ struct vcpu_metrics {
 		exit_mmio_write_agg;
 };
 
+struct hotplug_metrics {
+	struct metric activate_fails, queue_event_fails, queue_event_count,
+		plug_count, plug_bytes, plug_fails, unplug_count, unplug_bytes,
+		unplug_fails, unplug_discard_fails, state_count, state_fails,
+		unplug_all_count, unplug_all_fails;
+	struct metric_agg plug_agg, unplug_agg, state_agg, unplug_all_agg;
+};
+
 struct interrupt_metrics {
 	struct metric triggers, config_updates;
 };
@@ -149,16 +182,19 @@ struct interrupt_metrics {
 enum metrics_device_kind {
 	METRICS_BLOCK,
 	METRICS_NET,
+	METRICS_PMEM,
+	METRICS_VHOST_USER_BLOCK, /* there is no sum of these */
 	METRICS_DEVICE_KINDS,
 };
 
-#define METRICS_DEVICES_MAX 32
+#define METRICS_DEVICES_MAX                                                    \
+	(CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + CONFIG_PMEMS_MAX)
 
 /* One device's own section, `block_<id>`; also summed into `block`. */
 struct metrics_device {
 	char key[80];
 	enum metrics_device_kind kind;
-	void *counters; /* struct block_metrics or net_metrics */
+	void *counters; /* struct block_metrics, net_metrics ... */
 };
 
 struct metrics {
@@ -178,7 +214,10 @@ struct metrics {
 	struct metric_store vmm_panic_count;
 	struct interrupt_metrics interrupts;
 	struct vsock_metrics vsock;
+	struct entropy_metrics entropy;
+	struct balloon_metrics balloon;
 	struct mmds_metrics mmds;
+	struct hotplug_metrics hotplug;
 
 	struct metrics_device devices[METRICS_DEVICES_MAX];
 	size_t device_count;
@@ -188,6 +227,7 @@ struct metrics {
 	bool configured, emit_id, emit_snapshot_phases;
 	char id[65];
 	char *properties_json;
+	char *lines; /* two: one for metrics_flush_last alone */
 };
 
 static inline void metric_add(struct metric *metric, uint64_t n)
@@ -219,6 +259,10 @@ int metrics_configure(struct metrics *metrics, struct metrics_config *config,
  * room (counted as missed); -errno otherwise. Counters keep the differences
  * that were not written. Loop thread. */
 int metrics_flush(struct metrics *metrics) must_check;
+
+/* The same when a signal ends the process, from whatever it interrupts, also
+ * metrics_flush. Any thread. */
+int metrics_flush_last(struct metrics *metrics) must_check;
 
 /* Adds `<kind>_<id>`; replaces one of the same id. -ENOSPC when full. */
 int metrics_add_device(struct metrics *metrics, enum metrics_device_kind kind,

@@ -25,13 +25,14 @@ static const struct field api_server_fields[] = {
 	S(api_server_metrics, process_startup_time_cpu_us),
 };
 
+#define BALLOON(name) C(balloon_metrics, name)
 static const struct field balloon_fields[] = {
-	Z(activate_fails),	   Z(inflate_count),
-	Z(stats_updates_count),	   Z(stats_update_fails),
-	Z(deflate_count),	   Z(event_fails),
-	Z(free_page_report_count), Z(free_page_report_freed),
-	Z(free_page_report_fails), Z(free_page_hint_count),
-	Z(free_page_hint_freed),   Z(free_page_hint_fails),
+	BALLOON(activate_fails),	 BALLOON(inflate_count),
+	BALLOON(stats_updates_count),	 BALLOON(stats_update_fails),
+	BALLOON(deflate_count),		 BALLOON(event_fails),
+	BALLOON(free_page_report_count), BALLOON(free_page_report_freed),
+	BALLOON(free_page_report_fails), BALLOON(free_page_hint_count),
+	BALLOON(free_page_hint_freed),	 BALLOON(free_page_hint_fails),
 };
 
 #define B(name) C(block_metrics, name)
@@ -56,6 +57,14 @@ static const struct field block_fields[] = {
 	B(remaining_reqs_count),
 	G(block_metrics, read_agg),
 	G(block_metrics, write_agg),
+};
+
+static const struct field vhost_user_block_fields[] = {
+	C(vhost_user_block_metrics, activate_fails),
+	C(vhost_user_block_metrics, cfg_fails),
+	S(vhost_user_block_metrics, init_time_us),
+	S(vhost_user_block_metrics, activate_time_us),
+	S(vhost_user_block_metrics, config_change_time_us),
 };
 
 static const struct field deprecated_fields[] = {
@@ -237,10 +246,13 @@ static const struct field vsock_fields[] = {
 };
 
 static const struct field entropy_fields[] = {
-	Z(activate_fails),	     Z(entropy_event_fails),
-	Z(entropy_event_count),	     Z(entropy_bytes),
-	Z(host_rng_fails),	     Z(entropy_rate_limiter_throttled),
-	Z(rate_limiter_event_count),
+	C(entropy_metrics, activate_fails),
+	C(entropy_metrics, entropy_event_fails),
+	C(entropy_metrics, entropy_event_count),
+	C(entropy_metrics, entropy_bytes),
+	C(entropy_metrics, host_rng_fails),
+	C(entropy_metrics, entropy_rate_limiter_throttled),
+	C(entropy_metrics, rate_limiter_event_count),
 };
 
 static const struct field interrupt_fields[] = {
@@ -249,21 +261,33 @@ static const struct field interrupt_fields[] = {
 };
 
 static const struct field pmem_fields[] = {
-	Z(activate_fails),
-	Z(cfg_fails),
-	Z(event_fails),
-	Z(queue_event_count),
-	Z(rate_limiter_throttled_events),
-	Z(rate_limiter_event_count),
+	C(pmem_metrics, activate_fails),
+	C(pmem_metrics, cfg_fails),
+	C(pmem_metrics, event_fails),
+	C(pmem_metrics, queue_event_count),
+	C(pmem_metrics, rate_limiter_throttled_events),
+	C(pmem_metrics, rate_limiter_event_count),
 };
 
 static const struct field hotplug_fields[] = {
-	Z(activate_fails),   Z(queue_event_fails), Z(queue_event_count),
-	Z(plug_count),	     Z(plug_bytes),	   Z(plug_fails),
-	ZG(plug_agg),	     Z(unplug_count),	   Z(unplug_bytes),
-	Z(unplug_fails),     ZG(unplug_agg),	   Z(unplug_discard_fails),
-	Z(state_count),	     Z(state_fails),	   ZG(state_agg),
-	Z(unplug_all_count), Z(unplug_all_fails),  ZG(unplug_all_agg),
+	C(hotplug_metrics, activate_fails),
+	C(hotplug_metrics, queue_event_fails),
+	C(hotplug_metrics, queue_event_count),
+	C(hotplug_metrics, plug_count),
+	C(hotplug_metrics, plug_bytes),
+	C(hotplug_metrics, plug_fails),
+	G(hotplug_metrics, plug_agg),
+	C(hotplug_metrics, unplug_count),
+	C(hotplug_metrics, unplug_bytes),
+	C(hotplug_metrics, unplug_fails),
+	G(hotplug_metrics, unplug_agg),
+	C(hotplug_metrics, unplug_discard_fails),
+	C(hotplug_metrics, state_count),
+	C(hotplug_metrics, state_fails),
+	G(hotplug_metrics, state_agg),
+	C(hotplug_metrics, unplug_all_count),
+	C(hotplug_metrics, unplug_all_fails),
+	G(hotplug_metrics, unplug_all_agg),
 };
 
 #define SECTION(name, member, fields)                                          \
@@ -282,11 +306,15 @@ const struct section metrics_phase_section =
 const struct section metrics_device_sections[] = {
 	[METRICS_BLOCK] = {"block", 0, block_fields, ARRAY_SIZE(block_fields)},
 	[METRICS_NET] = {"net", 0, net_fields, ARRAY_SIZE(net_fields)},
+	[METRICS_PMEM] = {"pmem", 0, pmem_fields, ARRAY_SIZE(pmem_fields)},
+	[METRICS_VHOST_USER_BLOCK] = {"vhost_user_block", 0,
+				      vhost_user_block_fields,
+				      ARRAY_SIZE(vhost_user_block_fields)},
 };
 
 const struct section metrics_sections[] = {
 	SECTION("api_server", api_server, api_server_fields),
-	ABSENT_SECTION("balloon", balloon_fields),
+	SECTION("balloon", balloon, balloon_fields),
 	SECTION("deprecated_api", deprecated_http_api_calls, deprecated_fields),
 	SECTION("get_api_requests", get_api, get_api_fields),
 	SECTION("put_api_requests", put_api, put_api_fields),
@@ -301,10 +329,9 @@ const struct section metrics_sections[] = {
 	SECTION("vcpu", vcpu, vcpu_fields),
 	SECTION("vmm", vmm_panic_count, vmm_fields),
 	SECTION("vsock", vsock, vsock_fields),
-	ABSENT_SECTION("entropy", entropy_fields),
+	SECTION("entropy", entropy, entropy_fields),
 	SECTION("interrupts", interrupts, interrupt_fields),
-	ABSENT_SECTION("pmem", pmem_fields),
-	ABSENT_SECTION("memory_hotplug", hotplug_fields),
+	SECTION("memory_hotplug", hotplug, hotplug_fields),
 };
 
 const size_t metrics_section_count = ARRAY_SIZE(metrics_sections);

@@ -61,6 +61,8 @@ static const struct argument_row rows[] = {
 	 "CPU time the parent spent on the start, in microseconds"},
 	{"paused", ARGUMENT_SWITCH, AT(paused), "restore",
 	 "leave the restored microVM paused"},
+	{"pmem-override", ARGUMENT_LIST, AT(pmem_overrides), "restore",
+	 "ID=PATH: another file behind restored persistent memory"},
 	{"prefetch", ARGUMENT_TEXT, AT(prefetch), "working-set",
 	 "how: beside or before the guest runs, or copy [beside]"},
 	{"ready-fd", ARGUMENT_NUMBER, AT(ready_fd), NULL,

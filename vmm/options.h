@@ -53,7 +53,8 @@ struct options {
 	const char *record_working_set;
 	const char *record_until_text; /* as given; see record_until */
 	enum snapshot_record record_until;
-	struct argument_list drive_overrides, network_overrides; /* ID=TARGET */
+	struct argument_list drive_overrides, network_overrides,
+		pmem_overrides; /* ID=TARGET */
 	bool paused;
 	bool clock_realtime;
 	bool track_dirty_pages;

@@ -14,7 +14,9 @@
  *   mount, chroot, pivot_root, setns, unshare, mknod, link, symlink, mkdir
  *   set*id, capset, setrlimit, keyctl, personality, prctl but for the name
  *   socket other than Unix streams, bind, listen  the sockets are there
- *   io_uring_*, bpf, perf_event_open, userfaultfd, memfd_create, modules
+ *   io_uring_setup: the ring of disks is there, and does I/O on them only
+ *       (virtio/block_ring.c); what is registered later are their files
+ *   bpf, perf_event_open, userfaultfd, memfd_create, modules
  *   open_by_handle_at, openat2, O_PATH, O_TMPFILE, getdents
  *   ioctl: whatever creates (KVM_CREATE_*, new memory slots) or types
  *       (TIOCSTI, TIOCLINUX)
@@ -26,6 +28,7 @@
 #include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/if_tun.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <linux/vhost.h>
@@ -141,7 +144,7 @@ static const struct rule tuned_allocation[] = {
 
 /* Files of snapshots and working sets (snapshot/new_file.c, page_set.c). */
 static const struct rule files[] = {
-	CALL("pread64", "page tables, memory files"),
+	CALL("pread64", "page tables, memory files, the guest reads its disk"),
 	OPEN(O_RDONLY | O_CLOEXEC, "the process's page tables"),
 	CALL("openat", "a new file, under a temporary name",
 	     ARG(2, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC), ARG(3, 0600)),
@@ -180,13 +183,23 @@ static const struct rule loop_only[] = {
 	CALL("epoll_wait", "waits for something to do"),
 	CALL("read", "eventfds, the console, sockets"),
 	IOCTL(KVM_IRQ_LINE, "interrupts of devices"),
+	IOCTL(KVM_SET_USER_MEMORY_REGION,
+	      "memory is plugged into the guest, or unplugged"),
 	CALL("epoll_ctl", "what to wait for"),
 	CALL("timerfd_settime", "timers", ARG(1, TFD_TIMER_ABSTIME)),
 
 	/* devices */
-	CALL("preadv", "the guest reads its disk"),
-	CALL("pwritev", "the guest writes its disk, memory files"),
+	CALL("preadv", "the guest reads its disk into many pieces"),
+	CALL("pwritev", "the same for writes, and memory files"),
 	CALL("fdatasync", "the guest flushes its disk"),
+	CALL("io_uring_enter", "the same for disks that are Async", ARG(2, 0),
+	     ARG(3, 0), ARG(4, 0)),
+	CALL("io_uring_enter", "waits for what is in flight to pause",
+	     ARG(1, 0), ARG(3, IORING_ENTER_GETEVENTS), ARG(4, 0)),
+	CALL("io_uring_register", "another file behind such a disk",
+	     ARG(1, IORING_REGISTER_FILES_UPDATE)),
+	CALL("fcntl", "which is read by threads of the kernel's",
+	     ARG(1, F_SETFL), ARG(2, 0)),
 	OPEN(O_RDWR | O_CLOEXEC | O_NONBLOCK,
 	     "another file behind a disk, memory files"),
 	OPEN(O_RDONLY | O_CLOEXEC | O_NONBLOCK,
@@ -200,6 +213,9 @@ static const struct rule loop_only[] = {
 	     ARG(3, MSG_PEEK)),
 	CALL("accept4", "host programs that want to talk to the guest",
 	     ARG(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	CALL("sendmsg", "tells a vhost-user back end where things are",
+	     ARG(2, MSG_NOSIGNAL | MSG_DONTWAIT)),
+	CALL("poll", "waits for its answer; has a page-fault handler ended?"),
 	CALL("socket", "the guest wants to talk to a host program",
 	     ARG(0, AF_UNIX),
 	     ARG(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), ARG(2, 0)),
@@ -210,7 +226,17 @@ static const struct rule loop_only[] = {
 	CALL("shutdown", "at the end libmicrohttpd leaves its clients",
 	     ARG(1, SHUT_RDWR)),
 	FCNTL(F_DUPFD_CLOEXEC, "keeps low numbers for clients of the API"),
-	CALL("getrandom", "keys, identifiers", ARG(2, GRND_NONBLOCK)),
+	CALL("getrandom", "keys, identifiers, random bytes for the guest",
+	     ARG(2, GRND_NONBLOCK)),
+
+	/* memory that the guest gives back (gmem_discard) */
+	CALL("madvise", "pages of the process's own", ARG(2, MADV_DONTNEED)),
+	CALL("madvise", "pages of a memfd", ARG(2, MADV_REMOVE)),
+	CALL("mmap", "nothing, in place of a memory file's pages",
+	     ARG(2, PROT_READ | PROT_WRITE),
+	     ARG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
+	CALL("madvise", "the same in huge pages, malloc too if told so",
+	     ARG(2, MADV_HUGEPAGE)),
 
 	/* pause, resume, the end */
 	CALL("tgkill", "kicks a vCPU out of the guest", ARG(0, SECCOMP_OWN_PID),
@@ -247,17 +273,18 @@ static const struct rule loop_only[] = {
 	IOCTL(KVM_GET_DIRTY_LOG, "dirty pages"),
 	CALL("lseek", "holes", ARG(2, SEEK_DATA)),
 	CALL("lseek", "holes", ARG(2, SEEK_HOLE)),
-	CALL("pwrite64", "memory files"),
+	CALL("pwrite64", "memory files, the guest writes its disk"),
 	CALL("copy_file_range", "pages that are the parent's"),
 	CALL("ftruncate", "a file's length"),
 	CALL("fallocate", "room on the disk", ARG(1, FALLOC_FL_KEEP_SIZE)),
-	RARE("fallocate", "pages that are zeros now",
-	     "only where dirty pages are gone again",
+	CALL("fallocate", "pages that are zeros now, what a guest discards",
 	     ARG(1, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)),
+	CALL("fallocate", "the guest writes zeros to its disk",
+	     ARG(1, FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE)),
 	CALL("fstatfs", "room on the disk"),
 	CALL("fsync", "files, directories"),
 	OPEN(O_RDONLY | O_DIRECTORY | O_CLOEXEC, "directories, to sync them"),
-	RARE("mincore", "pages, without /proc", JAILED),
+	RARE("mincore", "pages, without /proc; a memfd's huge pages", JAILED),
 	RARE("sysinfo", "is there swap?", JAILED),
 	RARE("time", "a snapshot's date, without a vDSO", CLOCKS),
 };
@@ -295,6 +322,9 @@ static const struct rule vcpu_only[] = {
 	IOCTL(KVM_IRQ_LINE, "interrupts of devices"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, "stays paused"),
 	IOCTL(TUNSETOFFLOAD, "the driver starts a network interface"),
+	CALL("io_uring_enter", "the driver resets a disk that is Async",
+	     ARG(1, 0), ARG(3, IORING_ENTER_GETEVENTS), ARG(4, 0)),
+	CALL("poll", "the driver resets a device that somebody else serves"),
 	RARE("brk", "malloc of a log for vhost", "it mostly has room left"),
 	RARE("mmap", "the same", LARGE, ARG(2, PROT_READ | PROT_WRITE),
 	     ARG(3, MAP_PRIVATE | MAP_ANONYMOUS)),
@@ -369,7 +399,7 @@ static const struct {
 	{PART(allocation), LOOP | API | MEMORY},
 	{PART(large_allocation), LOOP | API},
 	{PART(rare_allocation), MEMORY},
-	{PART(tuned_allocation), LOOP | API | VCPU},
+	{PART(tuned_allocation), API | VCPU},
 	{PART(without_pagemap), API | MEMORY},
 	{PART(files), LOOP | API | MEMORY},
 	{PART(relative_paths), LOOP | API},

@@ -20,6 +20,7 @@
 #include "vmm/serial.h"
 
 #include "snapshot/state.h"
+#include "vmm/ratelimit.h"
 #include "vmm/terminal.h"
 
 #include <errno.h>
@@ -91,6 +92,7 @@ struct serial {
 	bool input_stalled; /* the loop waits for room */
 
 	int out_fd;
+	struct rate_limiter limiter; /* of output */
 	const struct irq_line *irq;
 	struct uart_metrics *metrics;
 
@@ -268,6 +270,20 @@ int serial_attach_input(struct serial *serial, struct loop *loop, int in_fd)
 
 /* --------------------------------------------------------------- registers */
 
+/* Is there a token for one more byte of output? */
+static bool may_transmit(struct serial *serial)
+{
+	uint64_t now;
+
+	if (!ratelimit_enabled(&serial->limiter))
+		return true;
+	now = monotonic_ns();
+	if (!ratelimit_ready(&serial->limiter, now))
+		return false;
+	ratelimit_charge(&serial->limiter, 1, 0, now);
+	return true;
+}
+
 static void transmit(struct serial *serial, uint8_t byte)
 {
 	ssize_t n;
@@ -277,6 +293,10 @@ static void transmit(struct serial *serial, uint8_t byte)
 			receive_one(serial, byte);
 		else
 			serial->overrun = true;
+		return;
+	}
+	if (!may_transmit(serial)) {
+		metric_inc(&serial->metrics->rate_limiter_dropped_bytes);
 		return;
 	}
 	n = serial->out_fd < 0 ? 1 : write(serial->out_fd, &byte, 1);
@@ -586,6 +606,14 @@ void serial_destroy(struct serial *serial)
 	close_fd(&serial->room_source.fd);
 	pthread_mutex_destroy(&serial->lock);
 	free(serial);
+}
+
+void serial_limit_output(struct serial *serial,
+			 const struct token_bucket_config *bucket)
+{
+	const struct rate_limiter_config config = {.bandwidth = *bucket};
+
+	ratelimit_init(&serial->limiter, &config, monotonic_ns());
 }
 
 void serial_set_irq(struct serial *serial, const struct irq_line *irq)

@@ -27,6 +27,11 @@ int serial_create(struct serial **ret_serial, int out_fd,
 		  struct uart_metrics *metrics) must_check;
 void serial_destroy(struct serial *serial);
 
+/* Bytes of output that exceed @bucket (vmm/ratelimit.h) are dropped, and
+ * counted apart from those that do not fit. Before the guest runs. */
+void serial_limit_output(struct serial *serial,
+			 const struct token_bucket_config *bucket);
+
 /* The line is triggered on receive, transmit-empty and error conditions. */
 void serial_set_irq(struct serial *serial, const struct irq_line *irq);
 

@@ -74,8 +74,8 @@ static void report_violation(const siginfo_t *info)
 
 /*
  * Not all of this is on the list of async-signal-safe functions; the process
- * is lost anyway, and metrics_flush neither allocates nor locks. SA_RESETHAND
- * makes a fault in here final instead of endless.
+ * is lost anyway, and metrics_flush_last neither allocates nor locks.
+ * SA_RESETHAND makes a fault in here final instead of endless.
  */
 static void on_fatal(int signum, siginfo_t *info, void *context)
 {
@@ -98,7 +98,7 @@ static void on_fatal(int signum, siginfo_t *info, void *context)
 	} else if (signum == SIGSYS) {
 		report_violation(info);
 	}
-	if (metrics_flush(block.metrics))
+	if (metrics_flush_last(block.metrics))
 		log_write_raw("Cannot write metrics.\n");
 	snprintf(line, sizeof(line),
 		 "Firecracker exiting with error. exit_code=%d\n", exit_code);

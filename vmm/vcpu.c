@@ -212,7 +212,7 @@ static bool handle_exit(struct vcpu *vcpu)
 /* One entry into the guest. True when the guest can go on. */
 static bool run_once(struct vcpu *vcpu)
 {
-	char reason[128];
+	char reason[160];
 
 	if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
 		return handle_exit(vcpu);
@@ -223,8 +223,12 @@ static bool run_once(struct vcpu *vcpu)
 		return true;
 	if (errno == ENOMEM && vcpu->no_memory++ < NO_MEMORY_MAX)
 		return true;
-	snprintf(reason, sizeof(reason), "KVM_RUN: %s (os error %d)",
-		 os_error_text(errno), errno);
+	/* What SIGBUS is to a process that touches such memory. */
+	snprintf(reason, sizeof(reason), "KVM_RUN: %s (os error %d)%s",
+		 os_error_text(errno), errno,
+		 errno == EFAULT ? ": a file behind the guest's memory was "
+				   "cut, or its disk is full"
+				 : "");
 	fail(vcpu, reason);
 	return false;
 }

@@ -16,6 +16,7 @@
 #include "vmm/seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -128,8 +129,17 @@ static int act_view(struct vmm *vmm, struct vmm_action *action,
 static int act_set_machine(struct vmm *vmm, struct vmm_action *action,
 			   struct error *err)
 {
-	return machine_config_update(&vmm->machine_config, &action->machine,
-				     err);
+	struct machine_config next = vmm->machine_config;
+	int ret = machine_config_update(&next, &action->machine, err);
+
+	if (!ret && vmm->balloon &&
+	    next.mem_size_mib < vmm->balloon_config.amount_mib)
+		return error_set(err, EINVAL,
+				 "The memory size (MiB) is smaller than the "
+				 "previously set balloon device target size.");
+	if (!ret)
+		vmm->machine_config = next;
+	return ret;
 }
 
 /* The VM object needs no configuration: making it now takes it off the path of
@@ -165,6 +175,10 @@ static int act_set_drive(struct vmm *vmm, struct vmm_action *action,
 {
 	int ret = check_not_started(vmm, err);
 
+	if (!ret && action->drive.is_root_device && pmems_have_root(vmm->pmems))
+		ret = error_set(err, EEXIST,
+				"Attempt to add block as a root device while "
+				"the root device defined as a pmem device");
 	return ret ? ret : drives_set(vmm->drives, &action->drive, err);
 }
 
@@ -179,7 +193,9 @@ static int act_set_pmem(struct vmm *vmm, struct vmm_action *action,
 {
 	int ret = check_not_started(vmm, err);
 
-	return ret ? ret : pmems_set(vmm->pmems, &action->pmem, err);
+	return ret ? ret
+		   : pmems_set(vmm->pmems, &action->pmem,
+			       drives_have_root(vmm->drives), err);
 }
 
 static int act_update_pmem(struct vmm *vmm, struct vmm_action *action,
@@ -188,12 +204,34 @@ static int act_update_pmem(struct vmm *vmm, struct vmm_action *action,
 	return pmems_update(vmm->pmems, &action->pmem_update, err);
 }
 
+/* O_RDWR: a FIFO opens without a reader, and never raises SIGPIPE. */
+static int open_serial(const char *path, int *ret_fd, struct error *err)
+{
+	*ret_fd =
+		open(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		     0644);
+	if (*ret_fd < 0)
+		return error_set_os(
+			err, errno,
+			"The serial output file %s cannot be opened:", path);
+	return 0;
+}
+
 static int act_set_serial(struct vmm *vmm, struct vmm_action *action,
 			  struct error *err)
 {
-	(void)vmm;
-	(void)action;
-	return error_set(err, ENOTSUP, "not yet");
+	const char *path = action->serial.out_path;
+	int fd = -1;
+	int ret = path ? open_serial(path, &fd, err) : 0;
+
+	if (ret)
+		return ret;
+	close_fd(&vmm->serial_fd);
+	vmm->serial_fd = fd;
+	serial_config_release(&vmm->serial_config);
+	vmm->serial_config = action->serial;
+	action->serial = (struct serial_config){0};
+	return 0;
 }
 
 static int act_set_net(struct vmm *vmm, struct vmm_action *action,
@@ -333,22 +371,37 @@ size_t vmm_list_devices(const struct vmm *vmm,
 	return count;
 }
 
+/* Back ends of drives share it. */
+static enum gmem_backing memory_backing(const struct vmm *vmm)
+{
+	for (size_t i = 0; i < drives_count(vmm->drives); i++)
+		if (drives_vhost_user(vmm->drives, i))
+			return GMEM_MEMFD;
+	return vmm->options.memory_backing;
+}
+
 static int build_machine(struct vmm *vmm, struct error *err)
 {
 	struct virtio_device *devices[VMM_DEVICES_MAX];
+	struct machine_window windows[CONFIG_PMEMS_MAX];
 	struct cmdline cmdline;
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
-		.backing = vmm->options.memory_backing,
+		.backing = memory_backing(vmm),
 		.boot_timer = vmm->options.boot_timer,
 		.kernel_fd = vmm->boot.kernel_fd,
 		.initrd_fd = vmm->boot.initrd_fd,
 		.cmdline = &cmdline,
 		.devices = devices,
 		.device_count = vmm_list_devices(vmm, devices),
+		.windows = windows,
+		.window_count = pmems_count(vmm->pmems),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.serial_fd = vmm->serial_fd,
+		.serial_limit = &vmm->serial_config.rate_limiter,
 		.filters = vmm->options.filters,
 	};
 	int ret;
@@ -358,6 +411,8 @@ static int build_machine(struct vmm *vmm, struct error *err)
 				 "The current CPU model is not permitted to "
 				 "apply the CPU template.");
 	ret = make_cmdline(vmm, &cmdline, err);
+	if (!ret)
+		ret = pmems_open(vmm->pmems, windows, err);
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);
 	if (!ret && !vmm->machine)
@@ -383,6 +438,7 @@ static int act_start(struct vmm *vmm, struct vmm_action *action,
 	ret = build_machine(vmm, err);
 	if (ret) {
 		machine_destroy(take_ptr(vmm->machine));
+		pmems_close(vmm->pmems);
 		mmds_stop(vmm->mmds);
 		return ret;
 	}
@@ -655,6 +711,7 @@ int vmm_create(struct vmm **ret_vmm, struct loop *loop,
 	vmm->options.id = vmm->id;
 	snprintf(vmm->id, sizeof(vmm->id), "%s", options->id);
 	vmm->exit_code = EXIT_CODE_NONE;
+	vmm->serial_fd = -1;
 	vmm->machine_config = machine_config_default;
 	boot_source_init(&vmm->boot);
 	vmm->metrics_timer.fn = on_metrics_timer;
@@ -696,6 +753,7 @@ void vmm_destroy(struct vmm *vmm)
 		virtio_device_destroy(mem_device_virtio(vmm->hotplug));
 	vsock_config_release(&vmm->vsock_config);
 	serial_config_release(&vmm->serial_config);
+	close_fd(&vmm->serial_fd);
 	boot_source_release(&vmm->boot);
 	free(vmm->parent);
 	metrics_release(&vmm->metrics);

@@ -54,7 +54,7 @@ struct vmm_view {
 	const struct entropy_config *entropy;
 	const struct balloon_config *balloon;
 	const struct hotplug_config *hotplug;
-	const struct mmds_config *mmds;	  /* NULL: not configured */
+	const struct mmds_config *mmds; /* NULL: not configured */
 };
 
 /* What VMM_ACTION_LEND_MEMORY gives, for work that would keep the loop. The
@@ -129,9 +129,12 @@ struct vmm_action {
 		struct serial_config serial;
 		struct balloon_config balloon;
 		struct hotplug_config hotplug;
+		struct hotplug_status hotplug_status; /* GET_HOTPLUG: out */
 		uint64_t size_mib;   /* RESIZE_BALLOON, RESIZE_HOTPLUG */
 		uint64_t interval_s; /* SET_BALLOON_INTERVAL */
 		bool acknowledge;    /* START_HINTING: DONE when finished */
+		struct balloon_stats balloon_stats; /* GET_BALLOON_STATS */
+		struct hinting_status hinting;	    /* GET_HINTING */
 		struct mmds_config mmds;
 		json_t *metadata; /* borrowed; GET: a new reference or NULL */
 		struct log_config logger;

@@ -104,6 +104,7 @@ static int check_overrides(const struct load *load, struct error *err)
 {
 	const struct snapshot_overrides *nets = &load->config->nets;
 	const struct snapshot_overrides *drives = &load->config->drives;
+	const struct snapshot_overrides *pmems = &load->config->pmems;
 
 	for (size_t i = 0; i < nets->count; i++)
 		if (!config_state_has_net(&load->file, nets->list[i].id))
@@ -113,6 +114,10 @@ static int check_overrides(const struct load *load, struct error *err)
 		if (!config_state_has_drive(&load->file, drives->list[i].id))
 			return error_set(err, ENODEV, "Unknown Drive: %s",
 					 drives->list[i].id);
+	for (size_t i = 0; i < pmems->count; i++)
+		if (!config_state_has_pmem(&load->file, pmems->list[i].id))
+			return error_set(err, ENODEV, "Unknown Pmem: %s",
+					 pmems->list[i].id);
 	return 0;
 }
 
@@ -188,8 +193,14 @@ static int load_pmems(struct load *load, struct error *err)
 
 		ret = config_state_load_pmem(&load->file, i, &config, &found,
 					     err);
+		if (!ret && found &&
+		    override(&load->config->pmems, config.id,
+			     &config.path_on_host))
+			ret = error_set_os(err, ENOMEM, "No memory:");
 		if (!ret && found)
-			ret = pmems_set(load->vmm->pmems, &config, err);
+			ret = pmems_set(load->vmm->pmems, &config,
+					drives_have_root(load->vmm->drives),
+					err);
 		pmem_config_release(&config);
 	}
 	return ret;
@@ -304,6 +315,7 @@ static int restore_machine(struct load *load, struct error *err)
 {
 	struct vmm *vmm = load->vmm;
 	struct virtio_device *devices[VMM_DEVICES_MAX];
+	struct machine_window windows[CONFIG_PMEMS_MAX];
 	const struct machine_request request = {
 		.config = &vmm->machine_config,
 		.boot_timer = vmm->options.boot_timer,
@@ -311,9 +323,14 @@ static int restore_machine(struct load *load, struct error *err)
 		.initrd_fd = -1,
 		.devices = devices,
 		.device_count = vmm_list_devices(vmm, devices),
+		.windows = windows,
+		.window_count = pmems_count(vmm->pmems),
+		.hotplug = vmm->hotplug,
 		.loop = vmm->loop,
 		.metrics = &vmm->metrics,
 		.events = vmm_machine_events(vmm),
+		.serial_fd = vmm->serial_fd,
+		.serial_limit = &vmm->serial_config.rate_limiter,
 		.filters = vmm->options.filters,
 	};
 	const struct machine_snapshot snapshot = {
@@ -327,9 +344,9 @@ static int restore_machine(struct load *load, struct error *err)
 		.clock_realtime = load->config->clock_realtime,
 		.phases = &load->phases,
 	};
-	int ret = 0;
+	int ret = pmems_open(vmm->pmems, windows, err);
 
-	if (!vmm->machine)
+	if (!ret && !vmm->machine)
 		ret = machine_create(&vmm->machine, err);
 	if (!ret)
 		ret = mmds_start(vmm->mmds, vmm->loop, vmm->nets, err);

@@ -54,6 +54,7 @@ struct vmm {
 	struct hotplug_config hotplug_config;
 	struct mem_device *hotplug; /* NULL: none */
 	struct serial_config serial_config;
+	int serial_fd; /* where its output goes; -1: standard output */
 	struct mmds *mmds;
 
 	struct machine *machine;

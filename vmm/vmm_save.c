@@ -230,6 +230,29 @@ static int create(struct creation *creation, struct error *err)
 	return ret;
 }
 
+/* What another process serves has its state there. */
+static int check_devices(const struct vmm *vmm, struct error *err)
+{
+	char list[ERROR_TEXT_MAX / 2] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < drives_count(vmm->drives); i++) {
+		const char *id = drives_vhost_user(vmm->drives, i);
+
+		if (id && len < sizeof(list))
+			len += (size_t)snprintf(list + len, sizeof(list) - len,
+						"%svhost-user-block(id: %s)",
+						len ? ", " : "", id);
+	}
+	if (!len)
+		return 0;
+	return error_set(err, ENOTSUP,
+			 "Cannot save the microVM state: Operation not "
+			 "allowed: Devices without snapshot support are "
+			 "present: %s",
+			 list);
+}
+
 int vmm_create_snapshot(struct vmm *vmm,
 			const struct snapshot_create_config *config,
 			struct error *err)
@@ -249,6 +272,9 @@ int vmm_create_snapshot(struct vmm *vmm,
 				 "Cannot save the microVM state: Operation not "
 				 "allowed: save/restore unavailable while "
 				 "running");
+	ret = check_devices(vmm, err);
+	if (ret)
+		return ret;
 	phases_begin(&creation.phases, &vmm->metrics.snapshot_phases_us);
 	state_writer_init(&creation.writer);
 	ret = create(&creation, err);

@@ -163,28 +163,41 @@ static int copy(const struct fault_handler *handler, uint64_t address,
 	return -errno;
 }
 
-/* The pages behind @address, up to the first that is not the file's. Those that
- * are there already end the copy, too. */
+/* What the page at @off of the memory file has become; followed by what those
+ * of the same kind have. */
+static const void *contents(const struct fault_handler *handler, uint64_t off)
+{
+	static const uint8_t zeros[MIB(2)];
+
+	return handler->removed[off / PAGE_SIZE_4K] ? zeros
+						    : handler->memory + off;
+}
+
+/* The pages behind @address, up to the first that is of another kind: the
+ * file's, or removed. Those that are there already end the copy, too. */
 static int fill_ahead(const struct fault_handler *handler,
 		      const struct fault_region *region, uint64_t address)
 {
 	uint64_t start = address + region->page_size - region->base;
+	uint64_t most = MIN(start + MIB(2), region->size);
 	uint64_t end = start;
+	const uint8_t *removed =
+		handler->removed + region->offset / PAGE_SIZE_4K;
 
-	for (uint64_t i = 0; i < handler->ahead && end < region->size; i++) {
-		if (handler->removed[(region->offset + end) / PAGE_SIZE_4K])
+	for (uint64_t i = 0; i < handler->ahead && end < most; i++) {
+		if (removed[end / PAGE_SIZE_4K] !=
+		    removed[start / PAGE_SIZE_4K])
 			break;
 		end += region->page_size;
 	}
 	if (start == end)
 		return 0;
 	return copy(handler, region->base + start,
-		    handler->memory + region->offset + start, end - start);
+		    contents(handler, region->offset + start), end - start);
 }
 
 static int on_fault(struct fault_handler *handler, uint64_t address)
 {
-	static const uint8_t zeros[MIB(2)];
 	const struct fault_region *region = find(handler, address);
 	uint64_t off;
 	int ret;
@@ -194,10 +207,7 @@ static int on_fault(struct fault_handler *handler, uint64_t address)
 	address = ALIGN_DOWN(address, region->page_size);
 	off = region->offset + (address - region->base);
 	handler->served++;
-	ret = copy(handler, address,
-		   handler->removed[off / PAGE_SIZE_4K] ? zeros
-							: handler->memory + off,
-		   region->page_size);
+	ret = copy(handler, address, contents(handler, off), region->page_size);
 	return ret ? ret : fill_ahead(handler, region, address);
 }
 

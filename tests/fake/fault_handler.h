@@ -26,7 +26,7 @@ struct fault_handler {
 	size_t region_count;
 	uint8_t *removed; /* one byte per 4 KiB page of the file */
 	uint64_t ahead;	  /* how many more pages are filled with each fault */
-	uint64_t served, removes;
+	_Atomic uint64_t served, removes; /* also looked at meanwhile */
 	char message[4096]; /* as it came */
 };
 

@@ -37,3 +37,18 @@ int kvm_add_irqfd(struct kvm *kvm, uint32_t gsi, int fd, struct error *err)
 		(struct fake_kvm_event){0, gsi, fd};
 	return 0;
 }
+
+int kvm_plug_slot(struct kvm *kvm, const struct gmem_region *region, uint64_t n,
+		  bool there)
+{
+	(void)kvm;
+	(void)region;
+	if (++fake_kvm.slot_calls == fake_kvm.slot_fail ||
+	    n >= FAKE_KVM_SLOTS_MAX)
+		return -ENOMEM;
+	if (there)
+		fake_kvm.slots |= BIT(n);
+	else
+		fake_kvm.slots &= ~BIT(n);
+	return 0;
+}

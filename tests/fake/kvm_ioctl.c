@@ -279,6 +279,10 @@ static int vm_ioctl(unsigned long request, void *arg)
 static int kvm_ioctl(unsigned long request, void *arg)
 {
 	switch (request) {
+	case KVM_CHECK_EXTENSION:
+		return (uintptr_t)arg == KVM_CAP_NR_MEMSLOTS
+			       ? fake_host.slot_count
+			       : 0;
 	case KVM_GET_SUPPORTED_CPUID:
 		return get_cpuid(arg, fake_host.supported_count,
 				 fake_host.supported);

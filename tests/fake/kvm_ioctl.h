@@ -19,6 +19,7 @@
 #define FAKE_VCPU_FD (FAKE_KVM_FD + 2)
 #define FAKE_VCPUS 2
 #define FAKE_MSRS_MAX 400
+#define FAKE_SLOTS 72
 #define FAKE_CALLS_MAX 4096
 
 struct fake_vcpu {
@@ -56,14 +57,15 @@ struct fake_host {
 	uint64_t host_tsc;	/* at KVM_GET_CLOCK, which is silent about 0 */
 	uint64_t clock_step;	/* from KVM_SET_CLOCK to KVM_GET_CLOCK */
 	int xsave_size;		/* KVM_CAP_XSAVE2 */
+	int slot_count;		/* KVM_CAP_NR_MEMSLOTS */
 	uint32_t unwritable[8]; /* MSRs that can be read only; 0 for none */
 	unsigned long fail;	/* this request fails with EINVAL */
 	/* The VM and its vCPUs. */
 	struct kvm_irqchip chips[3];
 	struct kvm_pit_state2 pit;
 	struct kvm_clock_data clock;
-	uint64_t slot_pages[4];
-	uint64_t dirty[4][4]; /* per slot */
+	uint64_t slot_pages[FAKE_SLOTS];
+	uint64_t dirty[FAKE_SLOTS][4]; /* per slot */
 	struct fake_vcpu vcpus[FAKE_VCPUS];
 	/* What happened. */
 	struct fake_call calls[FAKE_CALLS_MAX];

@@ -34,7 +34,7 @@ void slot_activate(struct slot *slot, struct ring *const *rings,
 	pthread_mutex_lock(&dev->lock);
 	dev->status = 15;
 	dev->driver_features = dev->features & features;
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++)
+	for (uint16_t q = 0; q < dev->queue_count; q++)
 		ring_describe(rings[q], &dev->queues[q]);
 	virtio_device_activate(dev);
 	virtio_device_settle(dev);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Block requests of any shape on a ring that is sound: the input gives the
- * lengths and directions of up to eight buffers and the bytes in them. Every
+ * lengths and directions of up to eight buffers, the bytes in them, and which
+ * engine serves it, at once, in pieces, or only when somebody waits. Every
  * request must come back, and the disk must keep its size.
  */
+#include "tests/fake/block_ring.h"
 #include "tests/fake/ring.h"
 #include "virtio/block.h"
 #include "vmm/log.h"
@@ -16,6 +18,12 @@
 
 #define DISK_SIZE 65536
 #define BUFFERS_MAX 8
+
+/* Bits of the first byte, above those that count buffers. */
+#define READ_ONLY 0x80
+#define ASYNC 0x40
+#define HELD 0x20
+#define IN_PIECES 0x10
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,18 +44,21 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 static struct block *make_block(struct ring *ring,
-				struct block_metrics *metrics, bool read_only)
+				struct block_metrics *metrics, uint8_t bits,
+				struct block_ring *uring)
 {
 	char path[64];
 	const struct drive_config config = {.drive_id = path,
 					    .path_on_host = path,
-					    .is_read_only = read_only,
+					    .is_read_only = bits & READ_ONLY,
 					    .cache_type = CACHE_WRITEBACK};
 	struct block *block = NULL;
 	struct virtio_device *dev;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
 	if (block_create(&block, &config, metrics, NULL))
+		abort();
+	if (bits & ASYNC && block_use_ring(block, uring, NULL))
 		abort();
 	dev = block_virtio(block);
 	dev->mem = ring->mem;
@@ -82,7 +93,8 @@ static size_t put_chain(struct ring *ring, const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct block_metrics metrics = {0};
-	struct block *block;
+	struct block_ring *uring = NULL;
+	struct virtio_device *dev;
 	struct ring ring;
 	struct stat st;
 	uint32_t id, len;
@@ -90,16 +102,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 8 || ring_create(&ring, 16))
 		return 0;
-	block = make_block(&ring, &metrics, data[0] & 0x80);
+	fake_block_ring = (struct fake_block_ring){
+		.hold = data[0] & HELD,
+		.piece = data[0] & IN_PIECES ? 700 : 0,
+	};
+	if (block_ring_create(&uring, NULL))
+		abort();
+	dev = block_virtio(make_block(&ring, &metrics, data[0], uring));
 	used = put_chain(&ring, data, size);
 	if (used < size && gmem_write(ring.mem, RING_DATA, data + used,
 				      MIN(size - used, (size_t)4096)))
 		abort();
-	virtio_device_queue_event(block_virtio(block), 0);
+	virtio_device_queue_event(dev, 0);
+	virtio_device_hold(dev, true);
 	assert(ring_take(&ring, &id, &len));
 	assert(id == 0);
 	assert(fstat(disk, &st) == 0 && st.st_size == DISK_SIZE);
-	virtio_device_destroy(block_virtio(block));
+	virtio_device_reset(dev);
+	virtio_device_destroy(dev);
+	block_ring_destroy(uring);
 	ring_destroy(&ring);
 	return 0;
 }

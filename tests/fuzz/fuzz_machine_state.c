@@ -162,6 +162,7 @@ static void load_devices(const struct state_file *file)
 static void load_services(const struct state_file *file)
 {
 	struct vsock_config vsock = {0};
+	struct hotplug_config hotplug = {0};
 	struct mmds_config mmds = {0};
 	struct snapshot_meta meta = {0};
 	struct snapshot_pair pair;
@@ -170,6 +171,8 @@ static void load_services(const struct state_file *file)
 
 	if (!config_state_load_vsock(file, &vsock, &found, &err))
 		assert(!found || vsock.uds_path);
+	if (!config_state_load_hotplug(file, &hotplug, &found, &err))
+		assert(!found || !hotplug_config_check(&hotplug, NULL));
 	if (!config_state_load_mmds(file, &mmds, &found, &err))
 		for (size_t i = 0; i < mmds.interface_count; i++)
 			assert(strlen(mmds.interfaces[i]) < SIZE_MAX_INPUT);

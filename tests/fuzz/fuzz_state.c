@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A state file of anybody's making, loaded into a block, a network and a socket
- * device, the serial port and the keyboard controller, each of which is then
- * used. The input is the file, whose CRC is put right; a section 'RAM ' in it
- * is put over the rings in guest memory. What loads must be fit to be used,
- * saved, and loaded again.
+ * A state file of anybody's making, loaded into a block, a network, a socket,
+ * an entropy and a pmem device, a balloon, the serial port and the keyboard
+ * controller, each of which is then used. The input is the file, whose CRC is
+ * put right; a section 'RAM ' in it is put over the rings in guest memory. What
+ * loads must be fit to be used, saved, and loaded again.
  *
  * With EMBER_STATE_SEEDS=<directory> the program writes files as the devices
  * make them: that is the corpus.
@@ -12,8 +12,11 @@
 #include "tests/fake/slot.h"
 #include "tests/fake/tap.h"
 #include "tests/fake/turn.h"
+#include "virtio/balloon.h"
 #include "virtio/block.h"
+#include "virtio/entropy.h"
 #include "virtio/net.h"
+#include "virtio/pmem.h"
 #include "virtio/vsock.h"
 #include "vmm/i8042.h"
 #include "vmm/log.h"
@@ -26,9 +29,9 @@
 #include <sys/mman.h>
 
 #define RING_SIZE 16
-#define DEVICES 3
-#define RINGS 6
-#define DATA (RING_DATA + 0x10000) /* behind the rings */
+#define DEVICES 6
+#define RINGS 13
+#define DATA (RING_DATA + 0x20000) /* behind the rings */
 #define SIZE_MAX_INPUT 4096
 #define RAM STATE_TAG('R', 'A', 'M', ' ')
 
@@ -36,7 +39,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Which of the rings is a device's first queue, in the order of its queues. */
-static const uint16_t first_ring[DEVICES] = {0, 1, 3};
+static const uint16_t first_ring[DEVICES] = {0, 1, 3, 6, 7, 8};
+
+/* Of what a device only writes to: receive and event queues, entropy, reports
+ * of free pages. */
+static const bool receives[RINGS] = {
+	[1] = true, [3] = true, [5] = true, [6] = true, [12] = true,
+};
 
 /* A microVM's devices, in one guest memory. */
 struct machine {
@@ -47,6 +56,8 @@ struct machine {
 	struct block_metrics block_metrics;
 	struct net_metrics net_metrics;
 	struct vsock_metrics vsock_metrics;
+	struct metrics metrics;
+	struct pmem_metrics pmem_metrics;
 	struct uart_metrics uart_metrics;
 	struct i8042_metrics i8042_metrics;
 };
@@ -90,6 +101,45 @@ static struct virtio_device *make_vsock(struct machine *machine)
 	return vsock_virtio(vsock);
 }
 
+static struct virtio_device *make_entropy(struct machine *machine)
+{
+	const struct entropy_config config = {
+		.rate_limiter.values.ops = {4, 0, 1000}};
+	struct entropy *entropy = NULL;
+
+	if (entropy_create(&entropy, &config, &machine->metrics, NULL))
+		abort();
+	return entropy_virtio(entropy);
+}
+
+static struct virtio_device *make_pmem(struct machine *machine)
+{
+	const struct pmem_config config = {.id = disk_path,
+					   .path_on_host = disk_path};
+	struct pmem *pmem = NULL;
+
+	if (pmem_create(&pmem, &config, &machine->pmem_metrics, NULL) ||
+	    pmem_open(pmem, disk_path, false, NULL))
+		abort();
+	pmem_place(pmem, UINT64_C(0x8000000000));
+	return pmem_virtio(pmem);
+}
+
+static struct virtio_device *make_balloon(struct machine *machine)
+{
+	const struct balloon_config config = {
+		.amount_mib = 1,
+		.stats_polling_interval_s = 1,
+		.free_page_hinting = true,
+		.free_page_reporting = true,
+	};
+	struct balloon *balloon = NULL;
+
+	if (balloon_create(&balloon, &config, &machine->metrics, NULL))
+		abort();
+	return balloon_virtio(balloon);
+}
+
 static void no_reset(void *arg)
 {
 	(void)arg;
@@ -97,7 +147,7 @@ static void no_reset(void *arg)
 
 /* Requests that wait: chains of a readable and a writable buffer, or only the
  * latter, which is what receive and event queues take. */
-static void fill_ring(struct ring *ring, bool receives)
+static void fill_ring(struct ring *ring, bool writable)
 {
 	for (uint16_t i = 0; i < RING_SIZE; i += 2) {
 		uint64_t at = DATA + i * UINT64_C(0x1000);
@@ -105,7 +155,7 @@ static void fill_ring(struct ring *ring, bool receives)
 		ring_set_desc(ring, i, at, 64, RING_NEXT, (uint16_t)(i + 1));
 		ring_set_desc(ring, (uint16_t)(i + 1), at + 64, 3000,
 			      RING_WRITE, 0);
-		ring_publish(ring, receives ? (uint16_t)(i + 1) : i);
+		ring_publish(ring, writable ? (uint16_t)(i + 1) : i);
 	}
 }
 
@@ -121,11 +171,14 @@ static void create(struct machine *machine)
 	for (uint16_t q = 0; q < RINGS; q++) {
 		ring_share(&machine->rings[q], &machine->rings[0], q,
 			   RING_SIZE);
-		fill_ring(&machine->rings[q], q == 1 || q == 3 || q == 5);
+		fill_ring(&machine->rings[q], receives[q]);
 	}
 	devices[0] = make_block(machine);
 	devices[1] = make_net(machine);
 	devices[2] = make_vsock(machine);
+	devices[3] = make_entropy(machine);
+	devices[4] = make_pmem(machine);
+	devices[5] = make_balloon(machine);
 	for (size_t i = 0; i < DEVICES; i++)
 		slot_create(&machine->slots[i], devices[i], loop,
 			    machine->rings[0].mem);
@@ -161,7 +214,7 @@ static void use_device(struct slot *slot)
 	loop_enable_devices(loop, true);
 	slot_resume(slot);
 	turn_once(loop);
-	for (uint16_t q = 0; q < dev->ops->queue_count; q++) {
+	for (uint16_t q = 0; q < dev->queue_count; q++) {
 		pthread_mutex_lock(&dev->lock);
 		virtio_device_queue_event(dev, q);
 		pthread_mutex_unlock(&dev->lock);

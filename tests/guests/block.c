@@ -2,13 +2,18 @@
 /*
  * Uses a block device as a driver should, in all the ways that it may. The
  * drive's sectors begin with their own number; "ro" on the command line says
- * that it is read-only, "flush" that it has a cache to flush.
+ * that it is read-only, "flush" that it has a cache to flush, "discard" that it
+ * can be made empty, which it is then in places, "elsewhere" that another
+ * process serves it: then nobody knows whether an interrupt that was
+ * acknowledged was the last. With "quick" the device is only brought up, and
+ * once more when something is typed.
  */
 #include "virtio.h"
 
 #define ALL_FEATURES                                                           \
 	(UINT64_C(1) << F_EVENT_IDX | UINT64_C(1) << F_FLUSH |                 \
-	 UINT64_C(1) << F_RO)
+	 UINT64_C(1) << F_RO | RANGES)
+#define RANGES (UINT64_C(1) << F_DISCARD | UINT64_C(1) << F_WRITE_ZEROES)
 
 static struct rings rings;
 static struct block block;
@@ -53,7 +58,7 @@ static void check_registers(void)
 	check(reg_read(&block, REG_CONFIG + 64) == 0, "config_end", 0);
 }
 
-static void check_features(bool read_only, bool flush)
+static void check_features(bool read_only, bool flush, bool discard)
 {
 	check(block.features >> F_VERSION_1 & 1, "version_1", block.features);
 	check(block.features >> F_EVENT_IDX & 1, "event_idx", block.features);
@@ -61,6 +66,8 @@ static void check_features(bool read_only, bool flush)
 	      block.features);
 	check((block.features >> F_FLUSH & 1) == flush, "feature_flush",
 	      block.features);
+	check((block.features & RANGES) == (discard ? RANGES : 0),
+	      "feature_discard", block.features);
 }
 
 static void check_reads(void)
@@ -117,6 +124,43 @@ static void check_id(void)
 	print("\n");
 }
 
+/* Sector @at is empty, its neighbours are as they were. */
+static void check_emptied(const char *name, uint64_t at, uint64_t end)
+{
+	uint8_t status = block_request(&block, BLK_IN, at - 1, data, SECTOR);
+	bool before = status == BLK_OK && data[0] == at - 1;
+	bool inside;
+
+	status = block_request(&block, BLK_IN, end - 1, data, SECTOR);
+	inside = status == BLK_OK && data[0] == 0 && data[1] == 0;
+	status = block_request(&block, BLK_IN, end, data, SECTOR);
+	check(before && inside && status == BLK_OK && data[0] == end, name,
+	      data[0]);
+}
+
+static void check_range(const char *name, uint32_t type, uint64_t sector,
+			uint32_t sectors, uint32_t flags)
+{
+	struct request_range range = {sector, sectors, flags};
+	uint8_t status = block_request(&block, type, 0, &range, sizeof(range));
+
+	check(status == BLK_OK, name, status);
+	check(block_used_len(&block) == 1, "range_used_length",
+	      block_used_len(&block));
+	check_emptied(name, sector, sector + sectors);
+}
+
+static void check_ranges(void)
+{
+	check(reg_read(&block, REG_CONFIG + 36) >= 8, "max_discard_sectors",
+	      reg_read(&block, REG_CONFIG + 36));
+	check(reg_read(&block, REG_CONFIG + 48) >= 8, "max_zeroes_sectors",
+	      reg_read(&block, REG_CONFIG + 48));
+	check_range("discard", BLK_DISCARD, 16, 8, 0);
+	check_range("write_zeroes", BLK_WRITE_ZEROES, 33, 3, 0);
+	check_range("write_zeroes_unmap", BLK_WRITE_ZEROES, 48, 8, RANGE_UNMAP);
+}
+
 /* One sector in pieces, the descriptors in no order, the header cut in two:
  * how a driver frames a request is its own business (2.7.4.1). */
 static void check_framing(void)
@@ -167,7 +211,7 @@ static void check_batch(void)
 	check(data[0] == 11, "batch_data", data[0]);
 }
 
-static void check_interrupts(void)
+static void check_interrupts(bool elsewhere)
 {
 	uint32_t before;
 	uint8_t status;
@@ -185,8 +229,8 @@ static void check_interrupts(void)
 	check(reg_read(&block, REG_INTERRUPT_STATUS) == 1, "interrupt_status",
 	      reg_read(&block, REG_INTERRUPT_STATUS));
 	reg_write(&block, REG_INTERRUPT_ACK, 1);
-	check(reg_read(&block, REG_INTERRUPT_STATUS) == 0, "interrupt_ack",
-	      reg_read(&block, REG_INTERRUPT_STATUS));
+	check(reg_read(&block, REG_INTERRUPT_STATUS) == elsewhere,
+	      "interrupt_ack", reg_read(&block, REG_INTERRUPT_STATUS));
 	check(block_wait(&block), "answered", 0);
 	/* "Tell me in half a ring from now": not for the next one. */
 	before = irq_count(block.gsi);
@@ -201,13 +245,22 @@ void guest_main(uintptr_t info, uint32_t protocol)
 {
 	bool read_only = boot_word(info, protocol, "ro");
 	bool flush = boot_word(info, protocol, "flush");
+	bool discard = boot_word(info, protocol, "discard");
+	bool elsewhere = boot_word(info, protocol, "elsewhere");
 
 	print_devices();
 	check(block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &rings, ALL_FEATURES),
 	      "init", reg_read(&block, REG_STATUS));
+	if (boot_word(info, protocol, "quick")) {
+		typed();
+		check(block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &rings,
+				 ALL_FEATURES),
+		      "init_again", reg_read(&block, REG_STATUS));
+		guest_halt();
+	}
 	capacity = block_capacity(&block);
 	check_registers();
-	check_features(read_only, flush);
+	check_features(read_only, flush, discard);
 	check_reads();
 	if (read_only)
 		check_refused_write();
@@ -215,10 +268,12 @@ void guest_main(uintptr_t info, uint32_t protocol)
 		check_writes();
 	if (flush)
 		check_flush();
+	if (discard)
+		check_ranges();
 	check_id();
 	check_framing();
 	check_batch();
-	check_interrupts();
+	check_interrupts(elsewhere);
 	check(block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &rings, ALL_FEATURES),
 	      "init_again", reg_read(&block, REG_STATUS));
 	check_reads();

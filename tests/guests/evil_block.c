@@ -3,6 +3,8 @@
  * with an error where it has a place for one, and the device must go on. */
 #include "virtio.h"
 
+#define RANGES (UINT64_C(1) << F_DISCARD | UINT64_C(1) << F_WRITE_ZEROES)
+
 /* Room for a sector to be read over the rings. */
 static union {
 	struct rings rings;
@@ -117,6 +119,43 @@ static void wrong_shapes(void)
 	check_works("works_after_write_into_writable");
 }
 
+static void expect_range(const char *name, uint8_t status, uint32_t type,
+			 struct request_range range)
+{
+	uint8_t got = block_request(&block, type, 0, &range, sizeof(range));
+
+	check(got == status, name, got);
+}
+
+/* Ranges that are not on the disk, and lists of them that are none. */
+static void wrong_ranges(uint64_t capacity)
+{
+	const uint64_t far = UINT64_C(0xffffffffffffffff);
+
+	block_init(&block, VIRTIO_BASE, VIRTIO_GSI, &shared.rings, RANGES);
+	for (uint32_t type = BLK_DISCARD; type <= BLK_WRITE_ZEROES; type += 2) {
+		expect_range("range_at_the_end", BLK_IOERR, type,
+			     (struct request_range){capacity, 1, 0});
+		expect_range("range_across_the_end", BLK_IOERR, type,
+			     (struct request_range){capacity - 1, 2, 0});
+		expect_range("range_sector_overflow", BLK_IOERR, type,
+			     (struct request_range){far, 1, 0});
+		expect_range("range_offset_overflow", BLK_IOERR, type,
+			     (struct request_range){far / SECTOR, 8, 0});
+		expect_range("range_too_long", BLK_IOERR, type,
+			     (struct request_range){0, 0xffffffff, 0});
+		expect_range("range_unknown_flag", BLK_UNSUPP, type,
+			     (struct request_range){0, 1, 2});
+		expect("range_cut", BLK_IOERR, type, 0, 15);
+		expect("ranges_cut", BLK_IOERR, type, 0, 17);
+		expect("no_range", BLK_IOERR, type, 0, 0);
+		expect("many_ranges", BLK_IOERR, type, 0, 2 * SECTOR);
+	}
+	expect_range("discard_unmap", BLK_UNSUPP, BLK_DISCARD,
+		     (struct request_range){0, 1, RANGE_UNMAP});
+	check_works("works_after_wrong_ranges");
+}
+
 /* Request and answer share memory; the ring itself is read into. */
 static void overlapping(void)
 {
@@ -138,6 +177,7 @@ void guest_main(uintptr_t info, uint32_t protocol)
 	past_the_end(block_capacity(&block));
 	odd_requests();
 	wrong_shapes();
+	wrong_ranges(block_capacity(&block));
 	overlapping();
 	print_done();
 	guest_halt();

@@ -125,7 +125,10 @@ void block_prepare(struct block *block, uint32_t type, uint64_t sector,
 		   void *data, uint32_t len)
 {
 	struct descriptor *desc = block->rings->desc;
-	uint16_t direction = type == BLK_OUT ? 0 : DESC_WRITE;
+	uint16_t direction = type == BLK_OUT || type == BLK_DISCARD ||
+					     type == BLK_WRITE_ZEROES
+				     ? 0
+				     : DESC_WRITE;
 
 	status = BLK_NONE;
 	header = (struct request_header){.type = type, .sector = sector};

@@ -45,7 +45,14 @@ enum {
 	STATUS_FAILED = 128,
 };
 
-enum { F_RO = 5, F_FLUSH = 9, F_EVENT_IDX = 29, F_VERSION_1 = 32 };
+enum {
+	F_RO = 5,
+	F_FLUSH = 9,
+	F_DISCARD = 13,
+	F_WRITE_ZEROES = 14,
+	F_EVENT_IDX = 29,
+	F_VERSION_1 = 32,
+};
 
 enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
 
@@ -54,6 +61,8 @@ enum {
 	BLK_OUT = 1,
 	BLK_FLUSH = 4,
 	BLK_GET_ID = 8,
+	BLK_DISCARD = 11,
+	BLK_WRITE_ZEROES = 13,
 };
 
 enum { BLK_OK = 0, BLK_IOERR = 1, BLK_UNSUPP = 2, BLK_NONE = 0xff };
@@ -90,6 +99,14 @@ struct request_header {
 	uint32_t type, reserved;
 	uint64_t sector;
 };
+
+/* What DISCARD and WRITE_ZEROES have for data. */
+struct request_range {
+	uint64_t sector;
+	uint32_t sectors, flags;
+};
+
+#define RANGE_UNMAP 1
 
 struct block {
 	uintptr_t base;

@@ -271,6 +271,10 @@ def drives_put(t):
         put(None, is_read_only=None, partuuid=None, rate_limiter=None,
             socket=None),
         put(None, cache_type="Unsafe"),
+        put(None, io_engine="Async"),
+        put(None, io_engine="Async", is_read_only=True, discard=False),
+        put(None, io_engine=None, discard=None),
+        put(None, discard=True),
         put(None, drive="With_1_Und", drive_id="With_1_Und"),
         put(backend + "Error manipulating the backing file: " + NO_FILE + " "
             + t.path("none"), path_on_host=t.path("none")),
@@ -296,6 +300,8 @@ def drives_put(t):
         put(DESERIALIZING + "unknown variant `Always`", cache_type="Always"),
         put(DESERIALIZING + "expected value", cache_type=None),
         put(DESERIALIZING + "unknown variant `sync`", io_engine="sync"),
+        put(DESERIALIZING + "invalid type", discard="yes"),
+        put(DESERIALIZING + "invalid type", discard=0),
         put(DESERIALIZING, path_on_host=7),
         put(DESERIALIZING + "unknown field `read_only`", read_only=True),
         put(DESERIALIZING, rate_limiter=[1]),
@@ -327,6 +333,14 @@ def drives_are_reported(t):
     drives = m.get("/vm/config")["drives"]
     assert [d["drive_id"] for d in drives] == ["r", "b", "a"], drives
     assert drives[0]["is_read_only"] is True
+    m.put("/drives/a", drive_id="a", is_root_device=False, path_on_host=disk,
+          io_engine="Async", discard=False)
+    drive = m.get("/vm/config")["drives"][2]
+    assert drive["io_engine"] == "Async" and drive["discard"] is False, drive
+    m.put("/drives/a", drive_id="a", is_root_device=False, path_on_host=disk,
+          discard=True)
+    drive = m.get("/vm/config")["drives"][2]
+    assert "discard" not in drive, drive
 
 
 @test
@@ -374,6 +388,19 @@ def actions_before_start(t):
          NOT_BEFORE_START),
         ("PATCH", "/drives/d", {"drive_id": "d", "is_read_only": True},
          DESERIALIZING + "unknown field `is_read_only`, expected"),
+        ("PATCH", "/drives/d", {"drive_id": "d", "io_engine": "Async"},
+         DESERIALIZING + "unknown field `io_engine`, expected"),
+        ("PATCH", "/drives/d", {"drive_id": "d", "is_root_device": True},
+         DESERIALIZING + "unknown field `is_root_device`, expected"),
+        ("PATCH", "/drives/d", {"drive_id": "d", "discard": True},
+         DESERIALIZING + "unknown field `discard`, expected"),
+        ("PATCH", "/drives/d", {"drive_id": "d", "path_on_host": 1},
+         DESERIALIZING + "invalid type"),
+        ("PATCH", "/drives/d", {"path_on_host": "/x"},
+         DESERIALIZING + "missing field `drive_id`"),
+        ("PATCH", "/drives/d", {"drive_id": "d", "rate_limiter": 7},
+         DESERIALIZING + "invalid type"),
+        ("DELETE", "/drives/d", None, NOT_BEFORE_START),
         ("PATCH", "/drives/d", {"drive_id": "e"},
          "The id from the path does not match the id from the body!"),
     ])

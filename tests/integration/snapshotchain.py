@@ -21,10 +21,16 @@ LATE_MS = 500 * SLOW
 # A fault for each page costs more time in the lab than all else together.
 PAGES_AHEAD = 31
 CLOCK_SLACK_NS = NS // 20
+# The guest has so much memory beside what it was booted with, and a little more
+# in each monitor, up to twice as much: the lab's host has to have it several
+# times, in files and in monitors.
+HOTPLUG_MIB = 32
+HOTPLUG_STEP_MIB = 2
 
 
 class FileMemory:
     """The memory file is mapped; diffs go into it in place."""
+    balloon = True
 
     def __init__(self, t):
         self.path = t.path("snap.mem")
@@ -39,7 +45,10 @@ class FileMemory:
 
 class UffdMemory:
     """A handler of page faults serves the memory file. It is complete before
-    a handler has it: a diff comes to stand beside it, and is merged."""
+    a handler has it: a diff comes to stand beside it, and is merged. To have
+    memory that was given back come through the handler takes the lab too long:
+    linux_balloon has that."""
+    balloon = False
 
     def __init__(self, t):
         self.test = t
@@ -82,7 +91,9 @@ class Chain:
         self.test = t
         self.memory = memory
         self.state = t.path("snap")
-        self.soak = Soak(t, track_dirty_pages=True, **machine)
+        self.soak = Soak(t, track_dirty_pages=True, hotplug=HOTPLUG_MIB,
+                         balloon=memory.balloon, **machine)
+        self.plugged = HOTPLUG_MIB
         self.tcp = Pump(tcp_connect(ECHO))
         self.status = self.soak.status()
         self.stopped_ms = 0  # since the guest was asked how late it is
@@ -96,6 +107,7 @@ class Chain:
         return {"kind": "Diff" if number % 2 else "Full",
                 "realtime": number // 2 % 2 == 0,
                 "tracked": number % 10 != 4,
+                "balloon": number % 3 * 8,
                 "twice": number % 8 in (2, 5)}
 
     def name(self, number):
@@ -106,6 +118,8 @@ class Chain:
         """One snapshot and the restore from it; what was not right."""
         plan = self.plan(number)
         start = time.monotonic()
+        if self.memory.balloon:
+            self.soak.monitor.patch("/balloon", amount_mib=plan["balloon"])
         stream = Pump(self.soak.connect(ECHO).socket)
         bad = [] if stream.goes_on(0) else ["no stream over vsock"]
         if plan["twice"]:
@@ -170,6 +184,7 @@ class Chain:
         bad += check_late(first, self.stopped_ms + LATE_MS)
         self.stopped_ms = 0
         bad += self.soak.connections()
+        bad += self.check_memory()
         last = self.soak.wait_for_ticks(first)
         if last:
             bad += self.check_work(last)
@@ -177,9 +192,22 @@ class Chain:
             self.status = last
         else:
             bad.append("a vCPU ticks no more")
+        if self.memory.balloon:
+            bad += self.check_balloon(plan["balloon"])
         if not self.tcp.goes_on(count):
             bad.append("the TCP connection stands still " + self.tcp.bad)
         return bad
+
+    def check_balloon(self, mib):
+        """It comes to the size that it was asked for before the snapshot."""
+        deadline = time.monotonic() + 5 * SLOW
+        while True:
+            stats = self.soak.monitor.get("/balloon/statistics")
+            if stats["actual_mib"] == mib and "free_memory" in stats:
+                return []
+            if time.monotonic() > deadline:
+                return ["balloon: not %d MiB, but %s" % (mib, stats)]
+            time.sleep(0.05)
 
     def check_clock(self, plan, now, create, load):
         """The wall clock lags behind by the time that nothing ran, or, with
@@ -195,6 +223,15 @@ class Chain:
         if now["monotonic_ns"] <= self.status["monotonic_ns"]:
             return ["monotonic clock: %d" % now["monotonic_ns"]]
         return []
+
+    def check_memory(self):
+        """What was plugged is there, and more can be had."""
+        found = self.soak.monitor.get("/hotplug/memory")["plugged_size_mib"]
+        bad = [] if found == self.plugged else [
+            "%d MiB are plugged, not %d" % (found, self.plugged)]
+        self.plugged = min(self.plugged + HOTPLUG_STEP_MIB, 2 * HOTPLUG_MIB)
+        self.soak.plug(self.plugged)
+        return bad
 
     def check_work(self, now):
         bad = []
@@ -230,8 +267,9 @@ def check_late(status, limit_ms):
     return ["sleeps were late by %s ms" % late] if late else []
 
 
-def run_chain(t, memory, steps):
-    chain = Chain(t, memory)
+def run_chain(t, memory, steps, **fields):
+    """@fields: of the machine, and `disk` for those of its drive."""
+    chain = Chain(t, memory, **fields)
     for number in range(steps):
         bad = chain.step(number)
         t.point(not bad, chain.name(number), "\n".join(bad))

@@ -3,7 +3,8 @@
 every CPU and writes numbered blocks to a disk, a shell copies files there, and
 the host talks to it over TCP and vsock all the time.
 
-    soak = Soak(t)                # boots it, starts the work
+    soak = Soak(t)                # boots it, starts the work; disk={...}:
+                                  # further fields of its drive
     soak.status()                 # how the work stands, over vsock
     soak.run("command")           # in the guest, over vsock
     soak.monitor = ...            # after a restore: the same guest elsewhere
@@ -143,10 +144,12 @@ class Status(dict):
 
 
 class Soak:
-    """The guest and what belongs to it on the host."""
+    """The guest and what belongs to it on the host. @hotplug: MiB that are
+    plugged in before the work begins, up to four times as many later; the
+    kernel takes them for itself first."""
 
     def __init__(self, t, kernel="vmlinux", initrd="initrd", vcpus=2, mem=128,
-                 vhost=False, **machine):
+                 vhost=False, disk=None, hotplug=0, balloon=True, **machine):
         self.test = t
         network.own_network()
         self.tap = "tap0"
@@ -164,10 +167,20 @@ class Soak:
                         host_dev_name=self.tap, guest_mac=MAC,
                         **({"vhost": True} if vhost else {}))
             self.vsock.configure(monitor)
+            if balloon:  # what is free is given back all the time
+                monitor.put("/balloon", amount_mib=0, deflate_on_oom=True,
+                            stats_polling_interval_s=1,
+                            free_page_reporting=True)
+            if hotplug:
+                monitor.put("/hotplug/memory", total_size_mib=4 * hotplug)
 
         self.guest = Guest(
             t, kernel=kernel, initrd=with_agent(t, initrd), vcpus=vcpus,
-            mem=mem, drives=[drive("data", self.disk)], configure=configure)
+            mem=mem, drives=[drive("data", self.disk, **(disk or {}))],
+            configure=configure,
+            extra="memhp_default_state=online" if hotplug else "")
+        if hotplug:
+            self.plug(hotplug)
         self.start_work()
         self.boot_log = len(self.kernel_log())
 
@@ -178,6 +191,15 @@ class Soak:
     @monitor.setter
     def monitor(self, monitor):
         self.guest.monitor = monitor
+
+    def plug(self, size_mib):
+        """Has so much of pluggable memory plugged; waits for it."""
+        path = "/hotplug/memory"
+        self.monitor.patch(path, requested_size_mib=size_mib)
+        deadline = time.monotonic() + TIMEOUT
+        while self.monitor.get(path)["plugged_size_mib"] != size_mib:
+            assert time.monotonic() < deadline, self.monitor.get(path)
+            time.sleep(0.01)
 
     def start_work(self):
         sh = self.guest.sh

@@ -20,11 +20,12 @@ def numbered():
                     for n in range(SECTORS))
 
 
-def be_evil(t, name):
+def be_evil(t, name, engine="Sync"):
     need_kvm()
     m = Monitor(test=t)
     disk = t.write("disk", numbered())
-    m.put("/drives/d", drive_id="d", is_root_device=False, path_on_host=disk)
+    m.put("/drives/d", drive_id="d", is_root_device=False, path_on_host=disk,
+          io_engine=engine)
     m.start(guest(name), mem_size_mib=128)
     try:
         m.expect(b"done\n", 6 * TIMEOUT)
@@ -54,6 +55,21 @@ def rings_full_of_nonsense(t):
 @test
 def requests_that_cannot_be_done(t):
     be_evil(t, "evil_block")
+
+
+@test
+def registers_of_an_async_disk(t):
+    be_evil(t, "evil_mmio", "Async")
+
+
+@test
+def rings_of_an_async_disk(t):
+    be_evil(t, "evil_ring", "Async")
+
+
+@test
+def requests_of_an_async_disk(t):
+    be_evil(t, "evil_block", "Async")
 
 
 @test

@@ -391,6 +391,8 @@ def vm_config_round_trips(t):
     m.put("/machine-config", vcpu_count=2, mem_size_mib=64, smt=True)
     m.put("/drives/d", drive_id="d", is_root_device=True, path_on_host=disk,
           cache_type="Writeback", is_read_only=True)
+    m.put("/drives/e", drive_id="e", is_root_device=False, path_on_host=disk,
+          io_engine="Async", discard=False)
     m.put("/boot-source", kernel_image_path=guest("counter"), boot_args="x")
     document = m.get("/vm/config")
     path = t.write("config.json", json.dumps(document))

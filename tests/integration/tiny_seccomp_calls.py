@@ -11,9 +11,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import injail
 from ember import TIMEOUT, Monitor, guest
-from injection import (FILTERED, FORBIDDEN, FORMS, check_violation, inject,
-                       need_filters, need_ptrace, seccomp_modes, threads,
-                       waiting_monitor)
+from injection import (FILTERED, FORBIDDEN, FORMS, NOT_OF_OTHERS,
+                       check_violation, inject, need_filters, need_ptrace,
+                       seccomp_modes, threads, waiting_monitor)
 from tap import main, test
 from touch import READ, WAIT, TouchSnapshot
 
@@ -52,7 +52,8 @@ def check_all(t, thread, begin):
     m.close()
     for name, number in FORBIDDEN.items():
         check_violation(t, begin(), thread, name, number, ())
-    for name, number, arguments in FORMS:
+    others = () if thread == "ember" else NOT_OF_OTHERS
+    for name, number, arguments in FORMS + others:
         check_violation(t, begin(), thread, name, number, arguments)
     m = begin()
     # Its own process, but not its own signals.
@@ -78,7 +79,8 @@ def a_vcpu_thread(t):
     for name, number, arguments in (
             ("openat", 257, (0xffffff9c, 0, 0)), ("read", 0, ()),
             ("close", 3, ()), ("socket", 41, (1, 1, 0)), ("unlink", 87, ()),
-            ("getdents", 78, ()), ("sendmsg", 46, ())):
+            ("getdents", 78, ()), ("sendmsg", 46, ()),
+            ("io_uring_enter", 426, (0, 1, 0, 0))):
         check_violation(t, waiting_monitor(t), "ember_vcpu 0", name, number,
                         arguments)
 

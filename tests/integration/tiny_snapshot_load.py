@@ -7,14 +7,14 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import NOT_AFTER_START, Monitor, guest, run
+from hugepages import HUGE_POOL, HugePool
 from network import network, put_net
 from snapshots import (LOAD, Snapshot, disk_user, pause, refused_load,
                        taken, turning, turns, uses_disk, whole)
-from tap import Skip, main, test
+from tap import main, test
 
 TOO_LATE = (LOAD + "Loading a microVM snapshot not allowed after configuring "
             "boot-specific resources.")
-HUGE_POOL = "/proc/sys/vm/nr_hugepages"
 
 
 def taken_with_disk(t):
@@ -235,8 +235,9 @@ def host_pages(t):
     with open(HUGE_POOL) as source:
         if int(source.read()) == 0:
             refused_load(t, snapshot.body(huge_pages="2M"),
-                         "The pool of 2 MiB pages is too small? Cannot create "
-                         "mmap region: Out of memory (os error 12)",
+                         "Cannot create mmap region: Out of memory (os error "
+                         "12). The guest needs 64 pages of 2 MiB, and the "
+                         "host's pool (/proc/sys/vm/nr_hugepages) has ",
                          "2M without a pool")
 
 
@@ -260,35 +261,6 @@ def huge_pages_from_a_plain_file(t):
     clone = again.load(t, huge_pages="None")
     t.point(clone.get("/machine-config")["huge_pages"] == "None" and
             whole(clone), "unless the load says otherwise")
-
-
-class HugePool:
-    """The host's pool of huge pages, for as long as a test runs."""
-
-    def __init__(self, t, count):
-        with open(HUGE_POOL) as source:
-            old = int(source.read())
-        try:
-            self._set(old + count)
-        except OSError as error:
-            raise Skip("no huge pages: " + error.strerror)
-        t.defer(self._set, old)
-        self.before = self.free()
-        if self.before < count:
-            raise Skip("the host has %d huge pages to spare" % self.before)
-
-    @staticmethod
-    def _set(count):
-        with open(HUGE_POOL, "w") as target:
-            target.write(str(count))
-
-    @staticmethod
-    def free():
-        """Pages that nobody has, or was promised."""
-        with open("/proc/meminfo") as source:
-            counts = dict(line.split()[:2] for line in source)
-        return (int(counts["HugePages_Free:"])
-                - int(counts["HugePages_Rsvd:"]))
 
 
 @test

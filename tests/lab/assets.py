@@ -27,7 +27,7 @@ HOST_MODULES = ("virtio_pci", "virtio_blk", "overlay", "kvm_amd", "tun",
 GUEST_MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng",
                  "virtio_balloon", "virtio_console",
                  "vmw_vsock_virtio_transport", "virtio_pmem", "nd_pmem",
-                 "virtio_mem", "button")
+                 "virtio_mem", "button", "erofs")
 GUEST_ROOT_MIB = 32
 HOST_ROOT_MIB = 1024
 # The checkpointed host knows the size of its disks: it never changes.
@@ -139,7 +139,7 @@ def _guest_kernel(packages, directory, suffix):
 
 
 def _guest_root(packages, directory):
-    """A small ext4 root: busybox, the init, and nothing else."""
+    """A small root, as ext4 and as erofs: busybox, the init, nothing else."""
     tree = os.path.join(directory, "tree")
     for name in ("bin", "sbin", "proc", "sys", "dev", "tmp", "run", "etc"):
         os.makedirs(os.path.join(tree, name))
@@ -150,17 +150,25 @@ def _guest_root(packages, directory):
     for name in ("bin/busybox", "sbin/init"):
         os.chmod(os.path.join(tree, name), 0o755)
     _make_ext4(os.path.join(directory, "rootfs.ext4"), tree, GUEST_ROOT_MIB)
+    _make_erofs(os.path.join(directory, "rootfs.erofs"), tree)
     shutil.rmtree(tree)
 
 
 def _make_ext4(path, tree, mib):
-    command(["mke2fs", "-q", "-t", "ext4", "-m", "0", "-E",
+    """Blocks are pages, so that files can be mapped where they are."""
+    command(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-m", "0", "-E",
              "root_owner=0:0", "-d", tree, path, "%dM" % mib])
+
+
+def _make_erofs(path, tree):
+    """Plain and apart from its metadata: files can be mapped as they are."""
+    command(["mkfs.erofs", "--quiet", "--all-root", "-Enoinline_data",
+             "-T0", path, tree])
 
 
 def _build_guest(directory):
     packages = kernel()
-    need("mke2fs")
+    need("mke2fs", "mkfs.erofs")
     files = os.path.join(directory, "files")
     os.mkdir(files)
     with heartbeat("preparing kernels and file systems for Linux guests"):
@@ -172,8 +180,9 @@ def _build_guest(directory):
 
 
 def guest():
-    """Step: "files" with bzImage, vmlinux, initrd, rootfs.ext4 and, with the
-    suffix -6.12, the newer kernel's; the same as an ext4 image in "disk"."""
+    """Step: "files" with bzImage, vmlinux, initrd, rootfs.ext4, rootfs.erofs
+    and, with the suffix -6.12, the newer kernel's; the same as an ext4 image
+    in "disk"."""
     key = digest(kernel(), GUEST_MODULES, GUEST_ROOT_MIB, GUEST_DISK_MIB,
                  file_bytes(GUEST_INIT, *OWN_CODE))
     return step("guest", key, _build_guest)

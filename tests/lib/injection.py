@@ -24,7 +24,7 @@ FORBIDDEN = {
     "symlink": 88, "mkdir": 83, "setuid": 105, "setresuid": 117,
     "capset": 126, "chdir": 80, "mprotect": 10, "pkey_mprotect": 329,
     "bind": 49, "listen": 50, "socketpair": 53, "io_uring_setup": 425,
-    "io_uring_enter": 426, "bpf": 321, "perf_event_open": 298,
+    "io_uring_register": 427, "bpf": 321, "perf_event_open": 298,
     "userfaultfd": 323, "memfd_create": 319, "open": 2, "openat2": 437,
     "open_by_handle_at": 304, "name_to_handle_at": 303, "getdents64": 217,
     "keyctl": 250, "add_key": 248, "init_module": 175, "finit_module": 313,
@@ -52,11 +52,10 @@ FORMS = (
     ("ioctl", 16, (0, 0x5412, 0)),                  # TIOCSTI
     ("ioctl", 16, (0, 0x541c, 0)),                  # TIOCLINUX
     ("ioctl", 16, (0, 0xae01, 0)),                  # KVM_CREATE_VM
-    ("ioctl", 16, (0, 0x4020ae46, 0)),              # new memory slots
     ("ioctl", 16, (0, 0xae41, 0)),                  # KVM_CREATE_VCPU
     ("ioctl", 16, (0, 0x400454ca, 0)),              # TUNSETIFF
     ("ioctl", 16, (0, 0x1_0000_ae80, 0)),           # more than 32 bits
-    ("fcntl", 72, (1, 4, 0)),                       # F_SETFL
+    ("fcntl", 72, (1, 4, 0x2000)),                  # F_SETFL, O_ASYNC
     ("fcntl", 72, (1, 1033, 0)),                    # F_ADD_SEALS
     ("fcntl", 72, (1, 8, 1)),                       # F_SETOWN
     ("prctl", 157, (4, 1)),                         # PR_SET_DUMPABLE
@@ -68,9 +67,18 @@ FORMS = (
     ("openat", 257, (AT_FDCWD, 0, 0x410002)),       # O_TMPFILE
     ("openat", 257, (AT_FDCWD, 0, 0x800c2, 0o4755)),  # setuid
     ("fchmod", 91, (1, 0o4755)),
-    ("madvise", 28, (0, 4096, 9)),                  # MADV_REMOVE
     ("madvise", 28, (0, 4096, 100)),                # MADV_HWPOISON
+    ("io_uring_enter", 426, (0, 1, 1, 1)),          # submit and wait
+    ("io_uring_enter", 426, (0, 0, 0, 2)),          # wake a thread
+    ("io_uring_enter", 426, (0, 0, 1, 9, 1)),       # more arguments
+    ("io_uring_register", 427, (0, 2, 0, 0)),       # other files
     ("tgkill", 234, (1, 1, 9)),                     # somebody else
+)
+
+# And of all threads but the loop's: guest memory that comes and goes.
+NOT_OF_OTHERS = (
+    ("ioctl", 16, (0, 0x4020ae46, 0)),              # new memory slots
+    ("madvise", 28, (0, 4096, 9)),                  # MADV_REMOVE
 )
 
 

@@ -64,7 +64,7 @@ class Test:
 
     def point(self, good, name, detail=""):
         """One result among several of this test."""
-        self.points.append((bool(good), name, detail))
+        self.points.append((bool(good), name, str(detail)))
 
     def defer(self, action, *args):
         """Runs action(*args) when the test is over; last come, first run."""

@@ -55,12 +55,16 @@ class Machine:
         self.put("/machine-config", vcpu_count=1, mem_size_mib=256)
         self.put("/boot-source", kernel_image_path=assets + "/bzImage",
                  initrd_path="/job/initrd", boot_args=ARGS)
-        self.put("/network-interfaces/eth0", iface_id="eth0",
-                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
-        self.put("/vsock", guest_cid=3, uds_path=self.vsock)
+        self.add_devices(run)
         self.put("/actions", action_type="InstanceStart")
         self.console = b""
         self.wait_for(b"EMBER-READY")
+
+    def add_devices(self, run):
+        self.put("/network-interfaces/eth0", iface_id="eth0",
+                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
+        self.put("/vsock", guest_cid=3, uds_path=self.vsock)
+        self.put("/entropy")
 
     def put(self, path, **fields):
         call(self.sock, "PUT", path, fields)
@@ -171,6 +175,14 @@ def network(machine):
     listener.close()
 
 
+def entropy(machine):
+    """Linux asks for 64 bytes at a time."""
+    command = ("dd if=/dev/hwrng of=/dev/null bs=1024 count=%d "
+               "iflag=fullblock 2>/dev/null")
+    machine.sh(command % 1)
+    machine.measure("entropy_kib", 64, lambda: machine.sh(command % 64))
+
+
 def main():
     ember, assets = sys.argv[1:3]
     machine = Machine(ember, assets, 0)
@@ -179,6 +191,7 @@ def main():
         subprocess.run(command.split(), check=True)
     sockets(machine)
     network(machine)
+    entropy(machine)
     machine.process.stdin.write(b"poweroff\n")
     machine.process.stdout.read()
     assert machine.process.wait() == 0

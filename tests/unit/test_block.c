@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/fake/ring.h"
 #include "virtio/block.h"
+#include "virtio/block_request.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -196,7 +198,7 @@ static void test_flush_and_unknown_types(void **state)
 
 	assert_int_equal(request(f, 4, 0, 0, NULL), 0);
 	assert_int_equal(f->metrics.flush_count.value, 1);
-	assert_int_equal(request(f, 11, 0, 512, NULL), 2);
+	assert_int_equal(request(f, 12, 0, 512, NULL), 2);
 	assert_int_equal(request(f, UINT32_MAX, 0, 512, NULL), 2);
 	assert_int_equal(f->metrics.invalid_reqs_count.value, 2);
 }
@@ -306,6 +308,213 @@ static void test_set_path_changes_capacity(void **state)
 	assert_int_equal(request(f, 0, 0, 512, NULL), 0);
 }
 
+struct range {
+	uint64_t sector;
+	uint32_t sectors, flags;
+};
+
+#define DISCARD 11
+#define WRITE_ZEROES 13
+#define UNMAP 1
+
+/* A request with @count ranges; the bytes of the last may be cut off. */
+static uint8_t request_ranges(struct fixture *f, uint32_t type,
+			      const struct range *ranges, uint32_t count,
+			      uint32_t cut)
+{
+	uint32_t id, used;
+	uint8_t status;
+
+	put_header(f, type, UINT64_MAX); /* the sector means nothing */
+	for (uint32_t i = 0; i < count; i++) {
+		const struct {
+			le64 sector;
+			le32 sectors, flags;
+		} raw = {le64_make(ranges[i].sector),
+			 le32_make(ranges[i].sectors),
+			 le32_make(ranges[i].flags)};
+
+		assert_int_equal(gmem_write(f->ring.mem, DATA + i * sizeof(raw),
+					    &raw, sizeof(raw)),
+				 0);
+	}
+	ring_set_desc(&f->ring, 0, HEADER, 16, RING_NEXT, 1);
+	ring_set_desc(&f->ring, 1, DATA, 16 * count - cut, RING_NEXT, 2);
+	ring_set_desc(&f->ring, 2, STATUS, 1, RING_WRITE, 0);
+	ring_publish(&f->ring, 0);
+	virtio_device_queue_event(f->dev, 0);
+	assert_true(ring_take(&f->ring, &id, &used));
+	assert_int_equal(gmem_read(f->ring.mem, STATUS, &status, 1), 0);
+	return status;
+}
+
+static uint8_t byte_at(const struct fixture *f, off_t off)
+{
+	int fd = open(f->path, O_RDONLY);
+	uint8_t byte = 0xee;
+
+	assert_int_equal(pread(fd, &byte, 1, off), 1);
+	close(fd);
+	return byte;
+}
+
+static uint32_t config32(const struct fixture *f, size_t off)
+{
+	le32 value;
+	uint8_t bytes[4];
+
+	virtio_device_read_config(f->dev, off, bytes, sizeof(bytes));
+	memcpy(&value, bytes, sizeof(value));
+	return le32_get(value);
+}
+
+/* 5.2.4 */
+static void test_discard_is_offered_with_its_limits(void **state)
+{
+	struct fixture *f = *state;
+	struct drive_config config = {
+		.drive_id = f->path,
+		.path_on_host = f->path,
+		.has_discard = true,
+	};
+	struct block *block = NULL;
+	uint32_t unit = config32(f, 44);
+
+	assert_true(f->dev->features & BIT(13) && f->dev->features & BIT(14));
+	assert_int_equal(f->dev->config_len, 60);
+	assert_int_equal(config32(f, 36), BLOCK_DISCARD_SECTORS_MAX);
+	assert_int_equal(config32(f, 40), BLOCK_RANGES_MAX);
+	assert_true(unit && !(unit & (unit - 1)));
+	assert_int_equal(config32(f, 48), BLOCK_ZEROES_SECTORS_MAX);
+	assert_int_equal(config32(f, 52), BLOCK_RANGES_MAX);
+	assert_int_equal(config32(f, 56), 1);
+	assert_int_equal(config32(f, 8), 0); /* not offered: no limit */
+	assert_true(f->dev->features & BIT(2));
+	assert_int_equal(config32(f, 12), BLOCK_SEGMENTS_MAX);
+	/* without them it ends behind seg_max */
+	for (int i = 0; i < 2; i++) {
+		config.has_discard = i == 0;
+		config.is_read_only = i == 1;
+		assert_int_equal(
+			block_create(&block, &config, &f->metrics, NULL), 0);
+		assert_false(block_virtio(block)->features &
+			     (BIT(13) | BIT(14)));
+		assert_int_equal(block_virtio(block)->config_len, 16);
+		virtio_device_destroy(block_virtio(block));
+	}
+}
+
+static void test_discard_empties_ranges(void **state)
+{
+	static const struct range ranges[] = {{2, 1, 0}, {0, 0, 0}, {9, 2, 0}};
+	struct fixture *f = *state;
+	struct stat st;
+
+	assert_int_equal(request_ranges(f, DISCARD, ranges, 3, 0), 0);
+	assert_int_equal(byte_at(f, 2 * 512 - 1), 2);
+	assert_int_equal(byte_at(f, 2 * 512), 0);
+	assert_int_equal(byte_at(f, 3 * 512), 4);
+	assert_int_equal(byte_at(f, 9 * 512), 0);
+	assert_int_equal(byte_at(f, 11 * 512 - 1), 0);
+	assert_int_equal(byte_at(f, 11 * 512), 12);
+	assert_int_equal(request_ranges(f, DISCARD,
+					&(const struct range){0, 16, 0}, 1, 0),
+			 0);
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_int_equal(st.st_size, DISK_SIZE);
+	assert_int_equal(st.st_blocks, 0);
+	assert_int_equal(f->metrics.execute_fails.value, 0);
+}
+
+/* Sectors 4 to 14 of a file full of one byte. */
+static void zero_some(struct fixture *f, const char *path, uint32_t flags)
+{
+	const struct range range = {4, 11, flags};
+	uint8_t data[DISK_SIZE];
+	int fd = open(path, O_RDWR);
+
+	memset(data, 7, sizeof(data));
+	assert_int_equal(pwrite(fd, data, sizeof(data), 0), sizeof(data));
+	assert_int_equal(block_set_path(f->block, path, NULL), 0);
+	assert_int_equal(request_ranges(f, WRITE_ZEROES, &range, 1, 0), 0);
+	assert_int_equal(pread(fd, data, sizeof(data), 0), sizeof(data));
+	for (size_t i = 0; i < sizeof(data); i++)
+		assert_int_equal(data[i], i >= 4 * 512 && i < 15 * 512 ? 0 : 7);
+	close(fd);
+}
+
+/* Also where a file system knows only how to write them. */
+static void test_write_zeroes_writes_zeroes(void **state)
+{
+	struct fixture *f = *state;
+	int fd = memfd_create("disk", MFD_CLOEXEC);
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	for (uint32_t flags = 0; flags <= UNMAP; flags++) {
+		zero_some(f, f->path, flags);
+		zero_some(f, path, flags);
+	}
+	close(fd);
+}
+
+static void test_impossible_ranges_are_refused(void **state)
+{
+	static const struct {
+		uint32_t type;
+		struct range range;
+		uint8_t status;
+	} cases[] = {
+		{DISCARD, {16, 1, 0}, 1},
+		{DISCARD, {15, 2, 0}, 1},
+		{DISCARD, {UINT64_MAX, 1, 0}, 1},
+		{DISCARD, {UINT64_MAX / 512, 1, 0}, 1},
+		{DISCARD, {UINT64_MAX - 1, 2, 0}, 1},
+		{DISCARD, {0, UINT32_MAX, 0}, 1},
+		{DISCARD, {0, 1, UNMAP}, 2},
+		{DISCARD, {0, 1, 2}, 2},
+		{WRITE_ZEROES, {16, 1, 0}, 1},
+		{WRITE_ZEROES, {UINT64_MAX, UINT32_MAX, UNMAP}, 1},
+		{WRITE_ZEROES, {0, 1, 2}, 2},
+		{WRITE_ZEROES, {0, 1, 0x80000001}, 2},
+		{DISCARD, {17, 0, 0}, 1},
+		{DISCARD, {16, 0, 0}, 0}, /* nothing, at the end */
+	};
+	struct fixture *f = *state;
+	struct range many[BLOCK_RANGES_MAX + 1] = {0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		/* a good one before it must not be done either */
+		const struct range pair[] = {{0, 1, 0}, cases[i].range};
+
+		assert_int_equal(
+			request_ranges(f, cases[i].type, &cases[i].range, 1, 0),
+			cases[i].status);
+		if (cases[i].status)
+			assert_int_equal(
+				request_ranges(f, cases[i].type, pair, 2, 0),
+				cases[i].status);
+	}
+	assert_int_equal(request_ranges(f, DISCARD, many, 1, 1), 1);
+	assert_int_equal(request_ranges(f, DISCARD, many, 1, 16), 1);
+	assert_int_equal(request_ranges(f, DISCARD, many, ARRAY_SIZE(many), 0),
+			 1);
+	for (off_t off = 0; off < DISK_SIZE; off += 512)
+		assert_int_equal(byte_at(f, off), off / 512 + 1);
+}
+
+/* What was not negotiated is not there. */
+static void test_discard_needs_to_be_negotiated(void **state)
+{
+	static const struct range range = {0, 1, 0};
+	struct fixture *f = *state;
+
+	f->dev->driver_features &= ~(BIT(13) | BIT(14));
+	assert_int_equal(request_ranges(f, DISCARD, &range, 1, 0), 2);
+	assert_int_equal(request_ranges(f, WRITE_ZEROES, &range, 1, 0), 2);
+	assert_int_equal(byte_at(f, 0), 1);
+}
+
 static void test_create_refuses_what_is_no_disk(void **state)
 {
 	static char dir[] = "/tmp", fifo[] = "/tmp/ember-block-fifo";
@@ -317,7 +526,6 @@ static void test_create_refuses_what_is_no_disk(void **state)
 		{.path_on_host = fifo},
 		{.path_on_host = f->path, .socket = socket},
 		{.socket = socket},
-		{.path_on_host = f->path, .io_engine = IO_ENGINE_ASYNC},
 	};
 
 	unlink(fifo);
@@ -350,6 +558,11 @@ int main(void)
 		CASE(test_malformed_requests_are_given_back),
 		CASE(test_broken_ring_needs_reset_and_recovers),
 		CASE(test_set_path_changes_capacity),
+		CASE(test_discard_is_offered_with_its_limits),
+		CASE(test_discard_empties_ranges),
+		CASE(test_write_zeroes_writes_zeroes),
+		CASE(test_impossible_ranges_are_refused),
+		CASE(test_discard_needs_to_be_negotiated),
 		CASE(test_create_refuses_what_is_no_disk),
 	};
 

@@ -542,7 +542,7 @@ static void test_refusals_have_a_sentence(void **state)
 		{OFF_DRIVER_FEATURES, 1, "accepted features 0x1, which were"},
 		{OFF_DRIVER_FEATURES + 4, 0, "did not accept VERSION_1"},
 		{OFF_INTERRUPT, 4, "interrupt status 0x4 is not possible"},
-		{OFF_INTERRUPT + 4, 9, "config space has 8 bytes, not 9"},
+		{OFF_INTERRUPT + 4, 9, "config space has 60 bytes, not 9"},
 		{OFF_QUEUE, 15, "queue 0: queue size 15 is not a power of two"},
 		{OFF_QUEUE + 1, 2, "queue 0: queue size 0 is not a power"},
 		{OFF_QUEUE + 2, 0, "queue 0: it is not ready"},

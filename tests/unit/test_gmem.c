@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -313,6 +314,34 @@ static void test_file_is_copied_into_huge_pages(void **state)
 	close(fd);
 }
 
+static void test_pool_that_is_too_small_is_named(void **state)
+{
+	static const enum gmem_backing backings[] = {GMEM_ANONYMOUS, GMEM_MEMFD,
+						     GMEM_UFFD};
+	const struct gmem_range range = {0, GIB(1024)};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(backings); i++) {
+		const struct gmem_request request = {
+			.ranges = &range,
+			.count = 1,
+			.backing = backings[i],
+			.pages = GMEM_PAGES_2M,
+			.fd = -1,
+		};
+		struct gmem *mem = NULL;
+		struct error err = {0};
+
+		assert_int_equal(gmem_create(&mem, &request, &err), -ENOMEM);
+		assert_null(mem);
+		assert_non_null(strstr(
+			err.text,
+			"Cannot create mmap region: Out of memory (os error "
+			"12). The guest needs 524288 pages of 2 MiB, and the "
+			"host's pool (/proc/sys/vm/nr_hugepages) has "));
+	}
+}
+
 static void test_copied_parts_of_a_file_are_apart_from_it(void **state)
 {
 	int fd = make_file(MIB(6));
@@ -365,6 +394,245 @@ static void test_populate_makes_pages_present(void **state)
 	gmem_destroy(mem);
 }
 
+/* ------------------------------------------------------ back to the host */
+
+static const enum gmem_backing all_backings[] = {GMEM_ANONYMOUS, GMEM_MEMFD,
+						 GMEM_FILE, GMEM_UFFD};
+
+static struct gmem *make_any(enum gmem_backing backing, enum gmem_pages pages)
+{
+	const struct gmem_request request = {
+		.ranges = two_ranges,
+		.count = 2,
+		.backing = backing,
+		.pages = pages,
+		.fd = backing == GMEM_FILE ? make_file(MIB(6)) : -1,
+	};
+	struct gmem *mem = NULL;
+	struct error err = {0};
+
+	if (gmem_create(&mem, &request, &err))
+		print_message("%s\n", err.text);
+	return mem;
+}
+
+static void fill(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	char page[4096];
+
+	memset(page, 'x', sizeof(page));
+	for (uint64_t at = gpa; at < gpa + len; at += sizeof(page))
+		assert_int_equal(gmem_write(mem, at, page, sizeof(page)), 0);
+}
+
+static char byte_at(const struct gmem *mem, uint64_t gpa)
+{
+	char byte = '?';
+
+	assert_int_equal(gmem_read(mem, gpa, &byte, 1), 0);
+	return byte;
+}
+
+static void test_discarded_pages_are_zeros(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all_backings); i++) {
+		struct gmem *mem = make_any(all_backings[i], GMEM_PAGES_4K);
+		void *held;
+
+		assert_non_null(mem);
+		fill(mem, 0, MIB(1));
+		fill(mem, GIB(4), 0x2000);
+		assert_int_equal(gmem_hold(mem, 0x5000, 8, &held), 0);
+		assert_int_equal(gmem_track_dirty(mem), 0);
+		/* Halves of pages are left alone. */
+		assert_int_equal(gmem_discard(mem, 0x4800, 0x2fff), 0);
+		assert_false(resident(gmem_region(mem, 0)->hva + 0x5000));
+		assert_true(gmem_page_dirty(mem, 0x5000));
+		assert_true(gmem_page_dirty(mem, 0x6000));
+		assert_false(gmem_page_dirty(mem, 0x7000));
+		assert_int_equal(byte_at(mem, 0x4fff), 'x');
+		assert_int_equal(byte_at(mem, 0x5000), 0);
+		assert_int_equal(byte_at(mem, 0x6fff), 0);
+		assert_int_equal(byte_at(mem, 0x7000), 'x');
+		/* Who held it sees the same. */
+		assert_int_equal(*(char *)held, 0);
+		assert_int_equal(gmem_write(mem, 0x5000, "new", 3), 0);
+		assert_memory_equal(held, "new", 3);
+		/* Again, with what was written since; and the other region. */
+		assert_int_equal(gmem_discard(mem, 0, MIB(4)), 0);
+		assert_int_equal(gmem_discard(mem, GIB(4), 0x1000), 0);
+		assert_int_equal(byte_at(mem, 0), 0);
+		assert_int_equal(byte_at(mem, 0x5000), 0);
+		assert_int_equal(byte_at(mem, MIB(1) - 1), 0);
+		assert_int_equal(byte_at(mem, GIB(4)), 0);
+		assert_int_equal(byte_at(mem, GIB(4) + 0x1000), 'x');
+		gmem_destroy(mem);
+	}
+}
+
+static void test_discard_of_no_ram_is_refused(void **state)
+{
+	static const struct gmem_range cases[] = {
+		{MIB(4), 4096},
+		{MIB(4) - 4096, 8192},
+		{UINT64_MAX - 4095, 4096},
+		{GIB(4), UINT64_MAX},
+		{GIB(4) - 4096, 8192},
+	};
+	struct gmem *mem = make(GMEM_ANONYMOUS);
+	uint64_t bits[MIB(6) / 4096 / 64] = {0};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(gmem_discard(mem, cases[i].gpa, cases[i].len),
+				 -EFAULT);
+	assert_int_equal(gmem_discard(mem, 0, 0), 0);
+	assert_int_equal(gmem_discard(mem, 1, 4096), 0);
+	assert_false(gmem_add_discarded(mem, bits));
+	gmem_destroy(mem);
+}
+
+static void test_discard_of_huge_pages_takes_whole_ones(void **state)
+{
+	struct gmem *mem = make_any(GMEM_ANONYMOUS, GMEM_PAGES_2M);
+
+	(void)state;
+	if (!mem)
+		skip(); /* there is no pool */
+	fill(mem, 0, MIB(4));
+	assert_int_equal(gmem_discard(mem, 4096, MIB(2)), 0);
+	assert_int_equal(byte_at(mem, MIB(1)), 'x');
+	assert_int_equal(gmem_discard(mem, 4096, MIB(4) - 4096), 0);
+	assert_int_equal(byte_at(mem, MIB(2) - 1), 'x');
+	assert_int_equal(byte_at(mem, MIB(2)), 0);
+	gmem_destroy(mem);
+}
+
+static void test_discarded_file_in_transparent_pages(void **state)
+{
+	struct gmem *mem = make_any(GMEM_FILE, GMEM_PAGES_TRANSPARENT);
+
+	(void)state;
+	assert_non_null(mem);
+	assert_int_equal(gmem_discard(mem, 0, MIB(2)), 0);
+	assert_int_equal(byte_at(mem, 0), 0);
+	assert_int_equal(byte_at(mem, GIB(4)), 'h');
+	gmem_destroy(mem);
+}
+
+static void test_runs_tell_what_was_discarded(void **state)
+{
+	struct gmem *mem = make(GMEM_ANONYMOUS);
+	uint64_t bits[MIB(6) / 4096 / 64] = {0};
+	bool discarded;
+
+	(void)state;
+	assert_int_equal(gmem_run(mem, 0, MIB(4), &discarded), MIB(4));
+	assert_false(discarded);
+	assert_int_equal(gmem_discard(mem, 0x3000, 0x2000), 0);
+	assert_int_equal(gmem_discard(mem, GIB(4), 0x1000), 0);
+	assert_int_equal(gmem_run(mem, 0x800, MIB(1), &discarded), 0x2800);
+	assert_false(discarded);
+	assert_int_equal(gmem_run(mem, 0x3800, MIB(1), &discarded), 0x1800);
+	assert_true(discarded);
+	assert_int_equal(gmem_run(mem, 0x3000, 5, &discarded), 5);
+	assert_true(discarded);
+	assert_int_equal(gmem_run(mem, MIB(4) - 1, 1, &discarded), 1);
+	assert_false(discarded);
+	assert_true(gmem_add_discarded(mem, bits));
+	assert_int_equal(bits[0], BIT(3) | BIT(4));
+	assert_int_equal(bits[MIB(4) / 4096 / 64], BIT(0));
+	gmem_destroy(mem);
+}
+
+static size_t count_mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	size_t lines = 0;
+	int c;
+
+	assert_non_null(maps);
+	while ((c = getc(maps)) != EOF)
+		lines += c == '\n';
+	fclose(maps);
+	return lines;
+}
+
+/* A vhost device, a handler of page faults, another program. */
+static void test_discard_of_a_memfd_is_seen_by_all(void **state)
+{
+	struct gmem *mem = make(GMEM_MEMFD);
+	char bytes[2] = "";
+	int fd = gmem_region(mem, 0)->fd;
+	char *other = mmap(NULL, 0x2000, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_ptr_not_equal(other, MAP_FAILED);
+	fill(mem, 0, 0x2000);
+	assert_int_equal(other[0x1000], 'x');
+	assert_int_equal(gmem_discard(mem, 0x1000, 0x1000), 0);
+	assert_int_equal(other[0x1000], 0);
+	assert_int_equal(pread(fd, bytes, 2, 0xfff), 2);
+	assert_memory_equal(bytes, "x", 2);
+	assert_int_equal(munmap(other, 0x2000), 0);
+	gmem_destroy(mem);
+}
+
+/* A guest must not use up the mappings that a process may have. */
+static void test_discard_cuts_a_file_in_so_many_pieces_only(void **state)
+{
+	const struct gmem_range range = {0, MIB(128)};
+	const struct gmem_request request = {
+		.ranges = &range,
+		.count = 1,
+		.backing = GMEM_FILE,
+		.fd = make_file(MIB(128)),
+	};
+	struct gmem *mem = NULL;
+	uint64_t page = 1;
+	size_t before;
+
+	(void)state;
+	assert_int_equal(gmem_create(&mem, &request, NULL), 0);
+	before = count_mappings();
+	while (!gmem_discard(mem, page * 4096, 4096)) {
+		/* Memory of its own, so that mappings cannot be joined. */
+		assert_int_equal(gmem_write(mem, page * 4096, "x", 1), 0);
+		page += 2;
+	}
+	assert_int_equal(page, 1 + MIB(64) / 4096);
+	assert_true(count_mappings() < before + 16500);
+	assert_int_equal(gmem_discard(mem, page * 4096, 4096), -ENOMEM);
+	/* What has its place already can be given back, and makes room. */
+	assert_int_equal(gmem_discard(mem, 1 * 4096, 4096), 0);
+	assert_int_equal(byte_at(mem, 4096), 0);
+	assert_int_equal(byte_at(mem, 3 * 4096), 'x');
+	assert_int_equal(gmem_discard(mem, 4096, MIB(60)), 0);
+	assert_int_equal(byte_at(mem, 3 * 4096), 0);
+	assert_int_equal(gmem_discard(mem, page * 4096, 4096), 0);
+	assert_true(count_mappings() < before + 16500);
+	gmem_destroy(mem);
+}
+
+/* Else the loop would wait for it to hear of that. */
+static void test_discard_without_a_fault_handler_is_refused(void **state)
+{
+	struct gmem *mem = make(GMEM_UFFD);
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	gmem_set_handler(mem, ends[0]);
+	fill(mem, 0, 0x2000);
+	assert_int_equal(gmem_discard(mem, 0, 0x1000), 0);
+	close(ends[1]);
+	assert_int_equal(gmem_discard(mem, 0x1000, 0x1000), -EIO);
+	assert_int_equal(byte_at(mem, 0x1000), 'x');
+	close(ends[0]);
+	gmem_destroy(mem);
+}
+
 static void test_dirty_marks_move_and_come_back(void **state)
 {
 	struct gmem *mem = make(GMEM_ANONYMOUS);
@@ -402,8 +670,19 @@ int main(void)
 		cmocka_unit_test(test_file_too_short_is_refused),
 		cmocka_unit_test(test_file_is_locked_while_it_is_mapped),
 		cmocka_unit_test(test_file_is_copied_into_huge_pages),
+		cmocka_unit_test(test_pool_that_is_too_small_is_named),
 		cmocka_unit_test(test_copied_parts_of_a_file_are_apart_from_it),
 		cmocka_unit_test(test_populate_makes_pages_present),
+		cmocka_unit_test(test_discarded_pages_are_zeros),
+		cmocka_unit_test(test_discard_of_no_ram_is_refused),
+		cmocka_unit_test(test_discard_of_huge_pages_takes_whole_ones),
+		cmocka_unit_test(test_discarded_file_in_transparent_pages),
+		cmocka_unit_test(test_runs_tell_what_was_discarded),
+		cmocka_unit_test(test_discard_of_a_memfd_is_seen_by_all),
+		cmocka_unit_test(
+			test_discard_cuts_a_file_in_so_many_pieces_only),
+		cmocka_unit_test(
+			test_discard_without_a_fault_handler_is_refused),
 		cmocka_unit_test(test_dirty_marks_move_and_come_back),
 	};
 

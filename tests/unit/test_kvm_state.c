@@ -872,6 +872,60 @@ static void test_collect_dirty_joins_the_slots(void **state)
 	gmem_destroy(mem);
 }
 
+/* Of pluggable memory the slots in which anything is plugged. */
+static void test_pluggable_memory_has_slots_where_it_is_plugged(void **state)
+{
+	static const struct gmem_range ranges[] = {{0, 64 * 4096},
+						   {GIB(4), 512 * 4096}};
+	/* 4 slots of 8 blocks of 16 pages; the second slot has two */
+	static const uint8_t plugged[] = {0, 0x81, 0, 0};
+	static const struct gmem_pluggable pluggable = {16 * 4096, 128 * 4096,
+							plugged};
+	struct fixture *f = *state;
+	const struct gmem_region *region;
+	struct gmem *mem;
+	uint64_t bitmap[9] = {0};
+
+	assert_int_equal(gmem_create(&mem,
+				     &(const struct gmem_request){
+					     .ranges = ranges,
+					     .count = ARRAY_SIZE(ranges),
+					     .pluggable = &pluggable,
+					     .fd = -1},
+				     &f->err),
+			 0);
+	region = gmem_pluggable(mem);
+	fake_host.slot_count = KVM_SLOT_HOTPLUG + 3;
+	assert_int_equal(kvm_set_memory(&f->kvm, mem, true, &f->err), -EINVAL);
+	assert_non_null(strstr(f->err.text, "4 slots of 0 MiB are more than "
+					    "the 3"));
+	fake_host.slot_count = KVM_SLOT_HOTPLUG + 4;
+	assert_int_equal(kvm_set_memory(&f->kvm, mem, true, &f->err), 0);
+	assert_int_equal(fake_host.slot_pages[0], 64);
+	assert_int_equal(fake_host.slot_pages[1], 0);
+	assert_int_equal(fake_host.slot_pages[KVM_SLOT_HOTPLUG], 0);
+	assert_int_equal(fake_host.slot_pages[KVM_SLOT_HOTPLUG + 1], 128);
+
+	assert_int_equal(kvm_plug_slot(&f->kvm, region, 3, true), 0);
+	gmem_plug(mem, GIB(4) + 400 * 4096, 16 * 4096, true);
+	assert_int_equal(fake_host.slot_pages[KVM_SLOT_HOTPLUG + 3], 128);
+	fake_host.dirty[0][0] = BIT(2);
+	fake_host.dirty[KVM_SLOT_HOTPLUG + 1][0] = BIT(3);
+	fake_host.dirty[KVM_SLOT_HOTPLUG + 2][0] = BIT(4); /* there is none */
+	fake_host.dirty[KVM_SLOT_HOTPLUG + 3][1] = BIT(5);
+	assert_int_equal(kvm_collect_dirty(&f->kvm, mem, bitmap), 0);
+	assert_int_equal(bitmap[0], BIT(2));
+	assert_int_equal(bitmap[(64 + 128) / 64], BIT(3));
+	assert_int_equal(bitmap[(64 + 256) / 64], 0);
+	assert_int_equal(bitmap[(64 + 384) / 64 + 1], BIT(5));
+
+	assert_int_equal(kvm_plug_slot(&f->kvm, region, 3, false), 0);
+	assert_int_equal(fake_host.slot_pages[KVM_SLOT_HOTPLUG + 3], 0);
+	fake_host.fail = KVM_SET_USER_MEMORY_REGION;
+	assert_int_equal(kvm_plug_slot(&f->kvm, region, 3, true), -EINVAL);
+	gmem_destroy(mem);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -910,6 +964,7 @@ int main(void)
 		TEST(test_load_kvm_with_realtime_but_none_saved_fails),
 		TEST(test_load_kvm_survives_any_bytes),
 		TEST(test_collect_dirty_joins_the_slots),
+		TEST(test_pluggable_memory_has_slots_where_it_is_plugged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

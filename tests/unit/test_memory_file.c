@@ -614,6 +614,153 @@ static void test_diff_without_marks_takes_what_may_differ(void **state)
 	assert_letters(f->full, "aabbcyddeeff");
 }
 
+/* ---------------------------------------------------------- given back */
+
+static void discard(struct fixture *f, uint64_t page, uint64_t count)
+{
+	assert_int_equal(gmem_discard(f->mem, gpa_of(page), PAGE(count)), 0);
+}
+
+/* A guest whose memory has the letters of the base, some of which it has given
+ * back: a, b and d, and b is in use again. c never was anything. */
+static void make_discarded(struct fixture *f, enum gmem_backing backing,
+			   bool tracked)
+{
+	make_base(f);
+	make(&f->mem, backing, backing == GMEM_FILE ? f->full : NULL);
+	if (backing != GMEM_FILE)
+		for (uint64_t i = 0; i < 5; i++)
+			put(f->mem,
+			    (const uint64_t[]){0, 1, 1023, 1024, 1535}[i],
+			    "abdef"[i]);
+	put(f->mem, 1, 'B'); /* a page of its own, of a file too */
+	if (tracked)
+		assert_int_equal(gmem_track_dirty(f->mem), 0);
+	discard(f, 0, 3);
+	discard(f, 1023, 1);
+	put(f->mem, 1, 'x');
+}
+
+static void end_discarded(struct fixture *f)
+{
+	gmem_destroy(f->mem);
+	f->mem = NULL;
+	list_dir(f, true);
+}
+
+static const enum gmem_backing discarding[] = {GMEM_ANONYMOUS, GMEM_MEMFD,
+					       GMEM_FILE};
+
+static void test_full_has_zeros_for_what_was_given_back(void **state)
+{
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(discarding); i++) {
+		struct resident before;
+
+		make_discarded(f, discarding[i], false);
+		before = look(f);
+		save_ok(f, MEMORY_FULL, f->other, NULL);
+		assert_nothing_moved(f, &before);
+		assert_letters(f->other, "a0bxc0d0eeff");
+		/* Short runs of a file are copied along, and written over. */
+		assert_int_equal(pages_on_disk(f->other),
+				 discarding[i] == GMEM_FILE ? 5 : 3);
+		assert_same_as_guest(f, f->other);
+		end_discarded(f);
+	}
+}
+
+static void test_diff_has_zeros_for_what_was_given_back(void **state)
+{
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(discarding); i++) {
+		bool tracked = i & 1;
+		uint64_t dirty[WORDS] = {0};
+		struct resident before;
+
+		make_discarded(f, discarding[i / 2], tracked);
+		gmem_take_dirty(f->mem, dirty);
+		before = look(f);
+		save_ok(f, MEMORY_DIFF, f->other, tracked ? dirty : NULL);
+		assert_nothing_moved(f, &before);
+		assert_letters(f->other, "a0bxc0d0");
+		assert_true(is_data(f->other, 0) && is_data(f->other, 2) &&
+			    is_data(f->other, 1023));
+		/* In place, of a file it maps for one. */
+		save_ok(f, MEMORY_DIFF, f->full, tracked ? dirty : NULL);
+		assert_letters(f->full, "a0bxc0d0eeff");
+		assert_same_as_guest(f, f->full);
+		end_discarded(f);
+	}
+}
+
+/* Those that were given back before the last snapshot are in that. */
+static void test_tracked_diff_leaves_what_was_given_back_before(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t dirty[WORDS] = {0};
+
+	make_discarded(f, GMEM_FILE, true);
+	gmem_take_dirty(f->mem, dirty);
+	memset(dirty, 0, sizeof(dirty));
+	discard(f, 1024, 1);
+	gmem_take_dirty(f->mem, dirty);
+	save_ok(f, MEMORY_DIFF, f->other, dirty);
+	assert_int_equal(pages_on_disk(f->other), 1);
+	assert_true(is_data(f->other, 1024));
+}
+
+static void test_long_runs_that_were_given_back_stay_holes(void **state)
+{
+	struct fixture *f = *state;
+
+	make_base(f);
+	make(&f->mem, GMEM_FILE, f->full);
+	discard(f, 0, 1024);
+	save_ok(f, MEMORY_FULL, f->other, NULL);
+	assert_letters(f->other, "a0b0c0d0eeff");
+	assert_int_equal(pages_on_disk(f->other), 2);
+	/* Over the file that it maps. */
+	save_ok(f, MEMORY_FULL, f->full, NULL);
+	assert_letters(f->full, "a0b0c0d0eeff");
+}
+
+/* Their file says that all of it is data, and to read what was given back takes
+ * a page of the pool, which others may have by now: that would end us. */
+static void test_huge_pages_of_a_memfd_given_back_stay_so(void **state)
+{
+	const struct gmem_request request = {
+		.ranges = ranges,
+		.count = 2,
+		.backing = GMEM_MEMFD,
+		.pages = GMEM_PAGES_2M,
+	};
+	struct fixture *f = *state;
+	uint64_t dirty[WORDS] = {0};
+	unsigned char there = 1;
+
+	if (gmem_create(&f->mem, &request, NULL))
+		skip(); /* there is no pool */
+	put(f->mem, 0, 'a');
+	put(f->mem, 1023, 'd');
+	put(f->mem, 1535, 'f');
+	assert_int_equal(gmem_track_dirty(f->mem), 0);
+	discard(f, 0, 512);
+	discard(f, 1024, 512);
+	put(f->mem, 1024, 'e'); /* in use again */
+	gmem_take_dirty(f->mem, dirty);
+	for (size_t i = 0; i < 3; i++) {
+		save_ok(f, i ? MEMORY_DIFF : MEMORY_FULL, f->full,
+			i == 2 ? dirty : NULL);
+		assert_letters(f->full, "a0b0ddeef0");
+		assert_int_equal(
+			mincore(gmem_region(f->mem, 0)->hva, 1, &there), 0);
+		assert_false(there & 1);
+	}
+}
+
 /* What a prefetch has copied is a mapping apart, with pages nobody wrote. */
 static void test_clone_with_copied_chunks_is_complete(void **state)
 {
@@ -637,8 +784,8 @@ static void test_clone_with_copied_chunks_is_complete(void **state)
 	assert_int_equal(pages_on_disk(f->other), 2);
 }
 
-/* A memfd is shared, and whoever has it may do that. */
-static void test_full_of_a_memfd_that_was_made_longer(void **state)
+/* A memfd is shared, and whoever has it may try that. */
+static void test_full_of_a_memfd_that_keeps_its_length(void **state)
 {
 	struct fixture *f = *state;
 	int fd;
@@ -646,7 +793,9 @@ static void test_full_of_a_memfd_that_was_made_longer(void **state)
 	make(&f->mem, GMEM_MEMFD, NULL);
 	put(f->mem, 1535, 'f');
 	fd = gmem_region(f->mem, 0)->fd;
-	assert_int_equal(pwrite(fd, "more", 4, SIZE), 4);
+	assert_int_equal(pwrite(fd, "more", 4, SIZE), -1);
+	assert_int_equal(ftruncate(fd, SIZE + 4096), -1);
+	assert_int_equal(ftruncate(fd, 0), -1);
 	save_ok(f, MEMORY_FULL, f->full, NULL);
 	assert_int_equal(pages_on_disk(f->full), 1);
 	assert_letters(f->full, "a0ff");
@@ -712,8 +861,13 @@ int main(void)
 		test(test_diff_in_a_new_file_has_the_dirty_pages_only),
 		test(test_diff_of_pages_given_back_is_zeros),
 		test(test_diff_without_marks_takes_what_may_differ),
+		test(test_full_has_zeros_for_what_was_given_back),
+		test(test_diff_has_zeros_for_what_was_given_back),
+		test(test_tracked_diff_leaves_what_was_given_back_before),
+		test(test_long_runs_that_were_given_back_stay_holes),
+		test(test_huge_pages_of_a_memfd_given_back_stay_so),
 		test(test_clone_with_copied_chunks_is_complete),
-		test(test_full_of_a_memfd_that_was_made_longer),
+		test(test_full_of_a_memfd_that_keeps_its_length),
 		test(test_diff_that_fails_can_be_done_again),
 		test(test_sync_reaches_the_disk),
 	};

@@ -211,6 +211,26 @@ static void test_transmit_into_full_pipe_drops_and_counts(void **state)
 	assert_int_equal(get(f, LSR), 0x60);
 }
 
+/* Three bytes and a burst of two; what exceeds them is not written later. */
+static void test_transmit_beyond_the_limit_is_dropped_and_counted(void **state)
+{
+	const struct token_bucket_config limit = {3, 2, 3600000};
+	const struct token_bucket_config none = {0};
+	struct fixture *f = *state;
+
+	serial_limit_output(f->serial, &limit);
+	for (const char *c = "0123456789"; *c; c++)
+		set(f, DATA, (uint8_t)*c);
+	assert_string_equal(output(f), "01234");
+	assert_int_equal(f->metrics.write_count.value, 5);
+	assert_int_equal(f->metrics.rate_limiter_dropped_bytes.value, 5);
+	assert_int_equal(f->metrics.missed_write_count.value, 0);
+	assert_int_equal(get(f, LSR), 0x60); /* the driver sees nothing of it */
+	serial_limit_output(f->serial, &none);
+	set(f, DATA, 'x');
+	assert_string_equal(output(f), "x");
+}
+
 static void test_transmit_without_output_is_discarded(void **state)
 {
 	struct fixture *f = *state;
@@ -555,6 +575,7 @@ int main(void)
 		CASE(test_write_to_status_is_ignored),
 		CASE(test_transmit_writes_bytes_at_once),
 		CASE(test_transmit_into_full_pipe_drops_and_counts),
+		CASE(test_transmit_beyond_the_limit_is_dropped_and_counted),
 		CASE(test_transmit_without_output_is_discarded),
 		CASE(test_transmit_interrupt_comes_again_when_enabled),
 		CASE(test_transmit_interrupt_once_per_burst),

@@ -206,6 +206,43 @@ static void test_diff_file_asks_for_nothing(void **state)
 	fault_handler_release(&f->handler);
 }
 
+/* Neither asks for what was given back: it is zeros, and stays away. */
+static void test_files_of_what_was_given_back_are_zeros(void **state)
+{
+	struct fixture *f = *state;
+	const struct memory_file_request full = {.path = f->copy,
+						 .kind = MEMORY_FULL};
+	const struct memory_file_request diff = {.path = f->copy,
+						 .kind = MEMORY_DIFF};
+	struct memory_file_stats stats;
+	char buf[5] = "";
+	int fd;
+
+	start(f);
+	assert_int_equal(gmem_discard(f->mem, 0x1000, 0x3000), 0);
+	assert_int_equal(gmem_write(f->mem, 0x2000, "mine", 4), 0);
+	assert_int_equal(
+		memory_file_write(f->mem, &full, NULL, &stats, &f->err), 0);
+	fd = open(f->copy, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, buf, 3, 0x1000), 3);
+	assert_memory_equal(buf, "\0\0\0", 3);
+	assert_int_equal(pread(fd, buf, 4, 0x2000), 4);
+	assert_memory_equal(buf, "mine", 4);
+	assert_int_equal(pread(fd, buf, 4, LOW_LEN), 4);
+	assert_memory_equal(buf, "high", 4);
+	close(fd);
+	assert_int_equal(unlink(f->copy), 0);
+	/* All others had to be asked for; the diff asks for none. */
+	assert_int_equal(f->handler.served, SIZE / PAGE_SIZE_4K - 2);
+	assert_int_equal(
+		memory_file_write(f->mem, &diff, NULL, &stats, &f->err), 0);
+	stop(f);
+	assert_int_equal(f->handler.served, SIZE / PAGE_SIZE_4K - 2);
+	assert_int_equal(f->handler.removes, 1);
+	assert_int_equal(stats.pages_written, SIZE / PAGE_SIZE_4K);
+	fault_handler_release(&f->handler);
+}
+
 static void test_attach_without_a_handler_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -304,6 +341,7 @@ int main(void)
 		test(test_missing_pages_come_from_the_handler),
 		test(test_full_file_is_complete),
 		test(test_diff_file_asks_for_nothing),
+		test(test_files_of_what_was_given_back_are_zeros),
 		test(test_attach_without_a_handler_is_refused),
 		test(test_attach_path_too_long_is_refused),
 		test(test_attach_to_a_full_queue_ends),

@@ -145,7 +145,9 @@ static void test_run_failing_tells_the_owner_once(void **state)
 	const char *reason = run(*state, answers, ARRAY_SIZE(answers));
 
 	assert_int_equal(script.runs, 1);
-	assert_string_equal(reason, "KVM_RUN: Bad address (os error 14)");
+	assert_string_equal(reason, "KVM_RUN: Bad address (os error 14): a "
+				    "file behind the guest's memory was cut, "
+				    "or its disk is full");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

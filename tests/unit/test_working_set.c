@@ -537,6 +537,22 @@ static void test_populate_stops_between_pieces(void **state)
 	assert_int_equal(populate_range(&some, LOW_LEN, 4096, false), -EFAULT);
 }
 
+/* What the guest gave back is not brought in for it again. */
+static void test_populate_leaves_out_what_was_given_back(void **state)
+{
+	struct fixture *f = *state;
+	struct populate some = {.mem = f->mem};
+	uint64_t own[SIZE / PAGE_SIZE_4K / 64 + 1];
+
+	assert_int_equal(gmem_discard(f->mem, PAGE_SIZE_4K, 2 * PAGE_SIZE_4K),
+			 0);
+	assert_int_equal(populate_range(&some, 0, 4 * PAGE_SIZE_4K, true), 0);
+	assert_int_equal(some.bytes, 4 * PAGE_SIZE_4K);
+	assert_int_equal(some.calls, 2);
+	assert_int_equal(page_set_scan(f->mem, NULL, own, NULL), 0);
+	assert_int_equal(own[0] & 0xf, 0x9);
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -557,6 +573,7 @@ int main(void)
 		test(test_prefetch_copies_where_the_set_is_dense),
 		test(test_prefetch_of_another_memory_is_refused),
 		test(test_populate_stops_between_pieces),
+		test(test_populate_leaves_out_what_was_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
