@@ -27,7 +27,7 @@ struct fault_handler {
 	uint8_t *removed; /* one byte per 4 KiB page of the file */
 	uint64_t ahead;	  /* how many more pages are filled with each fault */
 	_Atomic uint64_t served, removes; /* also looked at meanwhile */
-	char message[4096]; /* as it came */
+	char message[4096];		  /* as it came */
 };
 
 /* A listening socket. -errno. */

@@ -1,21 +1,28 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What memory that comes and goes costs the monitor: a gigabyte plugged,
-touched, and given back, by a tiny guest. One line per figure.
+"""hotplug.py EMBER BUILD: what memory that comes and goes costs the monitor: a
+gigabyte plugged, touched, and given back, by a tiny guest. One line per figure,
+the median of what the device needed for a request:
 
-    tests/perf/hotplug.py [--rounds N]
+  hotplug_plug_gib_us          8 slots
+  hotplug_unplug_gib_us        nobody had used it
+  hotplug_unplug_used_gib_us   all of it was in use
+  hotplug_plug_slot_us, hotplug_plug_block_us      a block, with and without a
+  hotplug_unplug_slot_us, hotplug_unplug_block_us  slot that comes or goes
 """
-import argparse
 import json
 import os
 import statistics
 import sys
 
+os.environ["EMBER"] = sys.argv[1]
+os.environ["EMBER_GUESTS"] = os.path.join(sys.argv[2], "tests", "guests")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 import tap  # noqa: E402
 from hotplug import BLOCK, MIB, PLUG, UNPLUG, start  # noqa: E402
 
+ROUNDS = 5
 GIB_BLOCKS = 1024 * MIB // BLOCK
 
 
@@ -53,30 +60,27 @@ def measure(t, rounds):
         figures.setdefault(name, []).append(us)
 
     for _ in range(rounds):
-        note("plug 1 GiB, 8 slots", took(g, metrics, PLUG, GIB_BLOCKS))
-        note("unplug 1 GiB, untouched", took(g, metrics, UNPLUG, GIB_BLOCKS))
-        note("plug a block, new slot", took(g, metrics, PLUG, 1))
-        note("plug a block, slot is there",
+        note("plug_gib", took(g, metrics, PLUG, GIB_BLOCKS))
+        note("unplug_gib", took(g, metrics, UNPLUG, GIB_BLOCKS))
+        note("plug_slot", took(g, metrics, PLUG, 1))
+        note("plug_block",
              took(g, metrics, PLUG, 1, 2 * BLOCK))
-        note("unplug a block, slot stays",
+        note("unplug_block",
              took(g, metrics, UNPLUG, 1, 2 * BLOCK))
-        note("unplug a block, slot goes", took(g, metrics, UNPLUG, 1))
+        note("unplug_slot", took(g, metrics, UNPLUG, 1))
         took(g, metrics, PLUG, GIB_BLOCKS)
         touch_all(g.m.pid)
-        note("unplug 1 GiB, all of it in use",
+        note("unplug_used_gib",
              took(g, metrics, UNPLUG, GIB_BLOCKS))
     for name, values in figures.items():
-        print("%-34s median %8.0f us  min %8.0f  max %8.0f" % (
+        print("hotplug_%s_us %.0f min %.0f max %.0f" % (
             name, statistics.median(values), min(values), max(values)))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
     test = tap.Test("hotplug")
     try:
-        measure(test, options.rounds)
+        measure(test, ROUNDS)
     finally:
         test.finish()
 
