@@ -259,5 +259,9 @@ void print_figure(const char *name, double *values, size_t count)
 	double middle = median(values, count);
 
 	printf("%s %.0f p10 %.0f\n", name, middle, values[count / 10]);
+	printf("samples %s", name);
+	for (size_t i = 0; i < count; i++)
+		printf(" %.0f", values[i]);
+	printf("\n");
 	fflush(stdout);
 }

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, and by which program. A benchmark needs /dev/kvm for tiny
+guests ("kvm"), or the counted lab ("lab"); `run` skips what cannot be, and says
+why."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import namedtuple
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+LAB = os.path.join(ROOT, "tests/lab/lab.py")
+# Whoever dies takes along what it started.
+ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+LIMIT_SECONDS = 600
+
+Benchmark = namedtuple("Benchmark", "name needs seconds what run")
+
+
+class Failed(Exception):
+    """A program that did not end well."""
+
+
+class Bench:
+    """Where things are, and how programs are run."""
+
+    def __init__(self, build):
+        self.build = build
+        self.ember = os.path.join(build, "ember")
+        self.jailer = os.path.join(build, "ember-jailer")
+
+    def guest(self, name):
+        return os.path.join(self.build, "tests/guests", name + ".elf")
+
+    def run(self, argv, prefix=()):
+        """What a program prints, in lines, while it prints them."""
+        process = subprocess.Popen(
+            [*prefix, *argv], cwd=ROOT, stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, text=True,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        with process.stdout:
+            yield from process.stdout
+        if process.wait():
+            raise Failed("%s ended with %d" % (os.path.basename(argv[0]),
+                                               process.returncode))
+
+    def native(self, program, *words):
+        """A program of this directory, in a pid namespace of its own."""
+        return self.run([os.path.join(self.build, "tests/perf", program),
+                         *map(str, words)], ALONE)
+
+    def script(self, name, *words):
+        return self.run([sys.executable, os.path.join(HERE, name),
+                         *map(str, words)], ALONE)
+
+    def counted(self, script, files, own_initrd, seed=1):
+        """A script of this directory in the counted lab."""
+        with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
+            shutil.copy(self.ember, job)
+            for name in os.listdir(HERE):
+                if name.startswith("counted"):
+                    shutil.copy(os.path.join(HERE, name), job)
+            if own_initrd:
+                self._make_initrd(job)
+            yield from self.run(
+                [sys.executable, LAB, "count", "--job", job, "--python",
+                 "--files", files, "--timeout", str(LIMIT_SECONDS),
+                 "--seed", str(seed), "python3", script, "/job/ember",
+                 "/assets"])
+
+    def _make_initrd(self, job):
+        """The guests' own, with the agent in it."""
+        for line in self.run([sys.executable, LAB, "assets"]):
+            name, _, path = line.strip().partition("=")
+            if name == "initrd":
+                with open(os.path.join(job, "initrd"), "wb") as out:
+                    subprocess.run(
+                        [sys.executable, os.path.join(ROOT,
+                                                      "tests/lab/cpio.py"),
+                         path, os.path.join(self.build,
+                                            "tests/guests/agent"),
+                         "bin/agent"], stdout=out, check=True)
+
+
+def sizes(bench):
+    # A binary that was just written has its pages marked dirty until then.
+    os.sync()
+    yield "binary_bytes %d\n" % os.path.getsize(bench.ember)
+    yield "jailer_bytes %d\n" % os.path.getsize(bench.jailer)
+
+
+def clones(bench):
+    """The curves, and the figures at 256."""
+    dirty, pss = [], []
+    for count in (1, 4, 16, 64, 256, 1000):
+        for line in bench.native("clones", bench.ember, bench.guest("clone"),
+                                 count):
+            words = line.split()
+            if words[0] == "clone_dirty_kib":
+                dirty.append("%d=%s" % (count, words[1]))
+            if words[0] == "clone_pss_kib":
+                pss.append("%d=%s" % (count, words[1]))
+            if count == 256:
+                yield line
+            elif count == 1000 and words[0] == "clones_per_s":
+                yield "clones_1000_per_s %s\n" % words[1]
+    yield "curve clone_dirty_kib %s\n" % " ".join(dirty)
+    yield "curve clone_pss_kib %s\n" % " ".join(pss)
+
+
+BENCHMARKS = (
+    Benchmark("size", "", 1, "files of the build", sizes),
+    Benchmark("start", "kvm", 10, "exec, API, a tiny guest's first byte",
+              lambda b: b.native("start", b.ember, b.guest("hello"), 50)),
+    Benchmark("restore", "kvm", 10, "exec of a restore to the first byte",
+              lambda b: b.native("restore", b.ember, b.guest("clone"), 100)),
+    Benchmark("clones", "kvm", 20, "1 to 1,000 copies at once", clones),
+    Benchmark("snapshot", "kvm", 30, "full ones and diffs of 1 GiB",
+              lambda b: b.native("snapshot", b.ember, b.guest("dirty"), 9)),
+    Benchmark("working-set", "kvm", 30, "restore and touch 24 MB",
+              lambda b: b.script("working_set.py", b.ember, b.build, 40)),
+    Benchmark("jail", "kvm", 30, "the jailer, one and a hundred",
+              lambda b: b.native("jail", b.ember, b.jailer,
+                                 b.guest("clone"), 100)),
+    Benchmark("balloon", "kvm", 10, "1 GiB given back by a balloon",
+              lambda b: b.script("balloon.py", b.ember, b.build)),
+    Benchmark("hotplug", "kvm", 10, "1 GiB plugged in and out",
+              lambda b: b.script("hotplug.py", b.ember, b.build)),
+    Benchmark("filter", "kvm", 20, "what system call filters cost",
+              lambda b: b.native("filter", b.ember, b.guest("clone"),
+                                 b.guest("exits"), 100)),
+    Benchmark("counted-boot", "lab", 30, "boot of a Debian guest",
+              lambda b: b.counted("counted.py", "bzImage,initrd", False)),
+    Benchmark("counted-io", "lab", 40, "vsock and network of a Debian guest",
+              lambda b: b.counted("counted_io.py", "bzImage", True)),
+    Benchmark("counted-block", "lab", 40, "disks of a Debian guest",
+              lambda b: b.counted("counted_block.py", "bzImage", True)),
+    Benchmark("counted-snapshot", "lab", 60, "snapshots of a Debian guest",
+              lambda b: b.counted("counted_snapshot.py", "bzImage", True)),
+)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the measuring programs print, one row per figure: what it means, its
+unit, what is promised, and which goal of docs/design.md it belongs to.
+
+A promise is a limit (`<= 1500`) or a least value (`>= 1000`). Wall times on a
+shared machine say little: figures from the counted lab (COUNTED) repeat to a
+part in a thousand, and tests/perf/baseline.json holds what they were."""
+
+from collections import namedtuple
+
+Figure = namedtuple("Figure", "name label unit promise goal")
+Figure.__new__.__defaults__ = (None, None)
+
+# (title, where from, figures); WALL is measured on this machine's /dev/kvm.
+WALL, COUNTED, FILES = "wall", "counted", "files"
+
+SECTIONS = (
+    ("Size", FILES, (
+        Figure("binary_bytes", "static stripped monitor", "bytes",
+               "<= 1300000", "P11"),
+        Figure("jailer_bytes", "static stripped jailer", "bytes"),
+    )),
+    ("Start", WALL, (
+        Figure("api_wall_us", "exec to the first API answer", "us",
+               "<= 1500", "P1"),
+        Figure("api_cpu_us", "... CPU time of it", "us", "<= 1200", "P1"),
+        Figure("start_call_us", "InstanceStart to its answer", "us"),
+        Figure("first_byte_us", "InstanceStart to a tiny guest's first byte",
+               "us", "<= 1300", "P2"),
+        Figure("rss_kib", "resident beside guest RAM, 128 MiB, 1 vCPU", "KiB",
+               "<= 1843", "P9"),
+        Figure("dirty_kib", "... of it private and dirty", "KiB", "<= 307",
+               "P9"),
+        Figure("teardown_us", "SIGTERM to the end of the process", "us"),
+    )),
+    ("API", WALL, (
+        Figure("api_requests_per_s", "GET / on one connection", "per s"),
+        Figure("api_request_p50_us", "... a request, median", "us"),
+        Figure("api_request_p99_us", "... 99 of 100 are faster", "us"),
+    )),
+    ("Restore", WALL, (
+        Figure("restore_first_byte_us", "exec to the copy's first byte", "us",
+               "<= 2300", "P4"),
+        Figure("restore_floor_us", "a bare program with the same KVM objects",
+               "us"),
+        Figure("restore_ratio", "... ratio of the two, of the fast tenth",
+               "", "<= 1.8"),
+        Figure("restore_api_us", "exec to the first API answer", "us"),
+        Figure("restore_rss_kib", "resident beside guest RAM", "KiB",
+               "<= 1843", "P9"),
+        Figure("restore_dirty_kib", "... of it private and dirty", "KiB",
+               "<= 256", "P9"),
+        Figure("restore_ram_dirty_kib", "guest RAM that the copy wrote to",
+               "KiB", "<= 64"),
+    )),
+    ("Restore and touch 24 MB", WALL, (
+        Figure("ws_copy_us", "with a recorded working set, copied before",
+               "us", "<= 4000", "P5"),
+        Figure("ws_before_us", "... mapped before the guest runs", "us"),
+        Figure("ws_beside_us", "... mapped while the guest runs", "us"),
+        Figure("ws_lazy_us", "page by page", "us"),
+        Figure("ws_uffd_us", "through an external page-fault handler", "us"),
+        Figure("ws_of_lazy_pc", "copied, of page by page", "%", "<= 40"),
+        Figure("ws_of_uffd_pc", "copied, of a handler's", "%", "<= 10"),
+    )),
+    ("Clones", WALL, (
+        Figure("clones_per_s", "256 clones at once", "per s", ">= 1000",
+               "P6"),
+        Figure("clones_up_ms", "... until all have answered", "ms"),
+        Figure("clone_dirty_kib", "private and dirty in each", "KiB",
+               "<= 256", "P6"),
+        Figure("clone_dirty_max_kib", "... in the largest", "KiB", "<= 307"),
+        Figure("clone_ram_dirty_kib", "guest RAM that each wrote to", "KiB"),
+        Figure("clone_pss_kib", "proportional set size of each", "KiB"),
+    )),
+    ("Snapshots", WALL, (
+        Figure("full_ms", "full, 1 GiB with 100 MiB touched", "ms"),
+        Figure("full_kib", "... written", "KiB", "<= 110000", "P8"),
+        Figure("full_rss_growth_kib", "... more resident after it", "KiB",
+               "<= 64"),
+        Figure("diff_new_ms", "diff of 57 MiB into a new file", "ms"),
+        Figure("diff_merge_ms", "... merged into the full one", "ms",
+               "<= 10", "P8"),
+        Figure("diff_new_ratio", "... to a loop of pwritev, new", "",
+               "<= 1.3"),
+        Figure("diff_merge_ratio", "... to a loop of pwritev, merged", "",
+               "<= 1.3"),
+    )),
+    ("Memory that is given back", WALL, (
+        Figure("balloon_inflate_ms", "1 GiB by the balloon: CPU of the loop",
+               "ms"),
+        Figure("balloon_report_ms", "... by reports of free pages", "ms"),
+        Figure("hotplug_plug_gib_us", "1 GiB plugged in, 8 slots", "us"),
+        Figure("hotplug_unplug_gib_us", "... and out, unused", "us"),
+        Figure("hotplug_unplug_used_gib_us", "... and out, all of it used",
+               "us"),
+        Figure("hotplug_plug_slot_us", "a block that brings a slot", "us"),
+        Figure("hotplug_unplug_slot_us", "... that takes one along", "us"),
+        Figure("hotplug_plug_block_us", "a block in a slot", "us"),
+        Figure("hotplug_unplug_block_us", "... and out of it", "us"),
+    )),
+    ("Jails and filters", WALL, (
+        Figure("bare_entry_us", "spawn to main, no jail", "us"),
+        Figure("jail_entry_us", "through the jailer, by copy", "us",
+               "<= 4000"),
+        Figure("jail_link_entry_us", "... by link", "us"),
+        Figure("jail_bind_entry_us", "... by bind", "us"),
+        Figure("jail_mounts_entry_us", "... with 500 mounts more", "us"),
+        Figure("jails_copy_entry_us", "each of 100 at once, by copy", "us"),
+        Figure("jails_copy_p99_us", "... 99 of 100 are faster", "us"),
+        Figure("jails_bind_entry_us", "each of 100 at once, by bind", "us"),
+        Figure("jails_bind_p99_us", "... 99 of 100 are faster", "us"),
+        Figure("bare_restore_us", "restore to the first byte, no jail", "us"),
+        Figure("jail_restore_us", "... in a jail", "us", "<= 6300"),
+        Figure("filter_api_us", "first API answer: more with filters", "us",
+               "<= 300"),
+        Figure("filter_first_byte_us", "restore: more with filters", "us",
+               "<= 300"),
+        Figure("exit_us", "an exit to user space", "us"),
+        Figure("filter_exit_ratio", "... with filters, in ratio", "",
+               "<= 1.1"),
+    )),
+    ("Boot of a Debian guest", COUNTED, (
+        Figure("start_call_ms", "InstanceStart to its answer", "ms",
+               "<= 10", "P3"),
+        Figure("exits", "exits to user space until drivers are up", "",
+               "<= 250", "P3"),
+        Figure("boot_to_init_ms", "kernel start to init", "ms", "<= 1340",
+               "P3"),
+    )),
+    ("Disks of a Debian guest, CPU of the monitor's threads", COUNTED, (
+        Figure("block_ms", "1,050 reads, 500 writes of 4 KiB, 24 of 1 MiB",
+               "ms", "<= 30", "P10"),
+        Figure("block_sync_read_1_us", "a read of 4 KiB, Sync", "us",
+               "<= 13"),
+        Figure("block_sync_write_1_us", "a write of 4 KiB, Sync", "us",
+               "<= 13"),
+        Figure("block_sync_mib_1_us", "a read of 1 MiB, Sync", "us",
+               "<= 340"),
+        Figure("block_sync_read_16_us", "a read of 16 at once, Sync", "us",
+               "<= 4.5"),
+        Figure("block_async_read_1_us", "a read of 4 KiB, Async", "us",
+               "<= 15"),
+        Figure("block_async_write_1_us", "a write of 4 KiB, Async", "us",
+               "<= 30"),
+        Figure("block_async_mib_1_us", "a read of 1 MiB, Async", "us",
+               "<= 360"),
+        Figure("block_async_read_16_us", "a read of 16 at once, Async", "us",
+               "<= 5.5"),
+    )),
+    ("Traffic of a Debian guest, CPU of the monitor's threads", COUNTED, (
+        Figure("vsock_round_trip_us", "vsock, a byte there and back", "us",
+               "<= 26", "P10"),
+        Figure("vsock_mib_in_us", "vsock, a MiB to the guest", "us",
+               "<= 1110", "P10"),
+        Figure("vsock_mib_out_us", "vsock, a MiB from the guest", "us"),
+        Figure("entropy_kib_us", "entropy, a KiB", "us", "<= 215"),
+        Figure("ping_us", "network, an echo", "us", "<= 30", "P10"),
+        Figure("tcp_mib_in_us", "network, a MiB of TCP to the guest", "us",
+               "<= 665", "P10"),
+        Figure("tcp_mib_out_us", "network, a MiB of TCP from the guest",
+               "us", "<= 1325", "P10"),
+    )),
+    ("Snapshots of a Debian guest", COUNTED, (
+        Figure("full_create_ms", "full of 256 MiB", "ms", "<= 100", "P8"),
+        Figure("full_memory_kib", "... its memory file", "KiB",
+               "<= 110000", "P8"),
+        Figure("full_write_ms", "... the part that writes memory", "ms"),
+        Figure("copy_ms", "a plain write of as many bytes", "ms"),
+        Figure("diff_create_ms", "diff of a second of an idle guest", "ms",
+               "<= 10", "P8"),
+        Figure("vsock_answer_ms", "exec of a restore to a vsock answer", "ms",
+               "<= 5", "P4"),
+        Figure("tuned_vsock_answer_ms", "... on a host with favordynmods",
+               "ms", "<= 5", "P4"),
+        Figure("load_call_ms", "PUT /snapshot/load to its answer", "ms"),
+        Figure("tuned_load_call_ms", "... on a host with favordynmods", "ms",
+               "<= 2.5", "P4"),
+        Figure("resident_kib", "resident beside guest RAM", "KiB",
+               "<= 1843", "P9"),
+        Figure("touched_kib", "guest RAM that is mapped by then", "KiB"),
+    )),
+)
+
+# What a goal asks for, in the words of docs/design.md.
+GOALS = (
+    ("P1", "exec to an answered API request"),
+    ("P2", "InstanceStart to a tiny guest's first byte"),
+    ("P3", "the monitor's share of a Linux boot"),
+    ("P4", "restore to the first byte, or the first vsock answer"),
+    ("P5", "restore and touch a working set of 24 MB"),
+    ("P6", "clones of one template"),
+    ("P7", "pause of a live guest while it is forked"),
+    ("P8", "pause and size of snapshots"),
+    ("P9", "memory beside guest RAM"),
+    ("P10", "CPU of the monitor per operation"),
+    ("P11", "size of the monitor"),
+)
+
+FIGURES = {figure.name: figure
+           for _, _, figures in SECTIONS for figure in figures}
+ORIGIN = {figure.name: origin
+          for _, origin, figures in SECTIONS for figure in figures}
+
+
+def kept(figure, value):
+    """Whether a promise holds; None where there is none."""
+    if not figure.promise or value is None:
+        return None
+    relation, limit = figure.promise.split()
+    return value <= float(limit) if relation == "<=" else \
+        value >= float(limit)

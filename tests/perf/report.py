@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a `make perf`: report.md with tables, report.json with all
+numbers, and drawings beside them."""
+
+import json
+import os
+import platform
+
+import svg
+from figures import FIGURES, GOALS, ORIGIN, SECTIONS, kept
+from peers import PEER_FIGURES
+
+WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
+         "files": "the build"}
+DASH = "\u2013"
+EMBER = "ember"
+
+
+def shown(value):
+    """A number as tables have it; a dash for none."""
+    return DASH if value is None else svg.number(value)
+
+
+def mark(figure, value):
+    held = kept(figure, value)
+    return "" if held is None else "yes" if held else "**no**"
+
+
+def _row(cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _table(head, rows):
+    return [_row(head), _row(["---"] * len(head))] + [_row(r) for r in rows]
+
+
+def _with_unit(value, unit):
+    return shown(value) + (" " + unit if value is not None and unit else "")
+
+
+def machine():
+    """What the figures were measured on, in a few words each."""
+    model = memory = "unknown"
+    with open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    with open("/proc/meminfo") as lines:
+        memory = "%.0f GiB" % (int(lines.readline().split()[1]) / 1048576)
+    return {"processor": model, "processors": os.cpu_count(),
+            "memory": memory, "kernel": platform.release()}
+
+
+class Report:
+    """What one run found."""
+
+    def __init__(self, readings, peers, notes):
+        self.readings = readings
+        self.peers = peers  # {name: {figure: value}}
+        self.notes = notes  # sentences about the run
+        self.drawings = []  # (file, title)
+
+    # ------------------------------------------------------------- numbers
+
+    def value(self, name):
+        return self.readings.values.get(name)
+
+    def to_json(self):
+        return json.dumps({
+            "machine": machine(), "notes": self.notes,
+            "figures": {
+                name: {"value": value, "unit": FIGURES[name].unit
+                       if name in FIGURES else "",
+                       "promise": FIGURES[name].promise
+                       if name in FIGURES else None,
+                       "from": ORIGIN.get(name),
+                       **self.readings.more.get(name, {})}
+                for name, value in sorted(self.readings.values.items())},
+            "phases": self.readings.phases, "curves": self.readings.curves,
+            "samples": self.readings.samples, "peers": self.peers,
+            "missing": self.readings.missing,
+        }, indent=1) + "\n"
+
+    # ------------------------------------------------------------ sentences
+
+    def _goals(self):
+        rows = []
+        for goal, text in GOALS:
+            figures = [f for f in FIGURES.values() if f.goal == goal]
+            if not figures:
+                rows.append((goal, text, "", DASH, "", "", ""))
+            for at, figure in enumerate(figures):
+                value = self.value(figure.name)
+                rows.append((
+                    goal if at == 0 else "", text if at == 0 else "",
+                    "%s (%s)" % (figure.label.lstrip(". "),
+                                 WHERE[ORIGIN[figure.name]]),
+                    _with_unit(value, figure.unit), figure.promise,
+                    mark(figure, value), self._ratios(figure.name)))
+        return _table(("", "goal", "figure", "ember", "promised", "kept",
+                       "of peers'"), rows)
+
+    def _ratios(self, name):
+        """What part of each peer's figure ours is, in the same run."""
+        found = []
+        for pair in PEER_FIGURES:
+            if pair.goal_figure != name:
+                continue
+            ours = self.peers.get(EMBER, {}).get(pair.name)
+            for peer, values in self.peers.items():
+                theirs = values.get(pair.name)
+                if peer != EMBER and ours is not None and theirs:
+                    found.append("%s %s" % (shown(ours / theirs), peer))
+        return ", ".join(found) or DASH
+
+    def _peers(self):
+        others = [name for name in self.peers if name != EMBER]
+        head = ["figure", EMBER]
+        for name in others:
+            head += [name, "ratio"]
+        rows = []
+        for pair in PEER_FIGURES:
+            ours = self.peers.get(EMBER, {}).get(pair.name)
+            row = [pair.label, _with_unit(ours, pair.unit)]
+            for name in others:
+                theirs = self.peers[name].get(pair.name)
+                ratio = ours / theirs if theirs and ours is not None else None
+                row += [_with_unit(theirs, pair.unit), shown(ratio)]
+            rows.append(row)
+        return _table(head, rows)
+
+    def _section(self, title, origin, figures):
+        rows = []
+        for figure in figures:
+            value = self.value(figure.name)
+            more = self.readings.more.get(figure.name, {})
+            rest = ", ".join("%s %s" % (key, shown(number))
+                             for key, number in more.items())
+            if value is not None:
+                rows.append((figure.label, _with_unit(value, figure.unit),
+                             rest, figure.promise or "",
+                             mark(figure, value)))
+        if not rows:
+            return []
+        return ["", "### %s (%s)" % (title, WHERE[origin]), ""] + _table(
+            ("", "value", "", "promised", "kept"), rows)
+
+    def _missing(self):
+        if not self.readings.missing:
+            return []
+        return ["", "## Not measured", ""] + [
+            "- %s: %s" % item for item in self.readings.missing.items()]
+
+    def to_markdown(self):
+        lines = ["# What ember costs", ""]
+        lines += ["- %s: %s" % item for item in machine().items()]
+        lines += ["- " + note for note in self.notes]
+        lines += ["", "Medians; p10: a tenth of all runs is faster, what it "
+                  "takes when nobody else runs.", "", "## Goals", ""]
+        lines += self._goals()
+        if self.peers:
+            lines += ["", "## Peers", "", "Same machine, same guests, same "
+                      "run, in turn. A dash: it cannot do that.", ""]
+            lines += self._peers()
+        if self.drawings:
+            lines += ["", "## Drawings", ""]
+            lines += ["![%s](%s)" % (title, name)
+                      for name, title in self.drawings]
+        lines += ["", "## All figures"]
+        for section in SECTIONS:
+            lines += self._section(*section)
+        return "\n".join(lines + self._missing()) + "\n"
+
+    # -------------------------------------------------------------- drawings
+
+    def _draw(self, directory, name, title, document):
+        with open(os.path.join(directory, name), "w") as out:
+            out.write(document)
+        self.drawings.append((name, title))
+
+    def _draw_phases(self, directory):
+        for name, phases in self.readings.phases.items():
+            title = {"boot": "Start, phase by phase",
+                     "restore": "Restore, phase by phase"}.get(name, name)
+            self._draw(directory, "phases-%s.svg" % name, title, svg.timeline(
+                title, [(EMBER, phases)], "us", "medians"))
+
+    def _draw_samples(self, directory):
+        for file, title, names in (
+                ("restore.svg", "Restore: exec to the first byte",
+                 ("restore_first_byte_us", "restore_floor_us")),
+                ("start.svg", "Start: exec to the first answer, start to the "
+                 "first byte", ("api_wall_us", "first_byte_us")),
+                ("requests.svg", "A request to the API",
+                 ("api_request_us",))):
+            found = [(self._label(name), self.readings.samples[name])
+                     for name in names if self.readings.samples.get(name)]
+            if found:
+                self._draw(directory, file, title, svg.distribution(
+                    title, found, "us", "%d runs" % len(found[0][1])))
+
+    @staticmethod
+    def _label(name):
+        return FIGURES[name].label if name in FIGURES else name
+
+    def _draw_clones(self, directory):
+        found = [(label, self.readings.curves[name]) for name, label in (
+            ("clone_dirty_kib", "private and dirty"),
+            ("clone_pss_kib", "proportional set size"))
+            if name in self.readings.curves]
+        if found:
+            title = "Memory of each clone"
+            self._draw(directory, "clones.svg", title, svg.lines(
+                title, found, "KiB", "clones at once"))
+
+    def _draw_traffic(self, directory):
+        names = ("vsock_mib_in_us", "vsock_mib_out_us", "tcp_mib_in_us",
+                 "tcp_mib_out_us")
+        groups = [(self._label(name).replace("network, ", ""),
+                   [self.value(name)]) for name in names
+                  if self.value(name) is not None]
+        if groups:
+            title = "CPU of the monitor per MiB"
+            self._draw(directory, "traffic.svg", title, svg.bars(
+                title, groups, ["us"], "us per MiB", "counted lab"))
+
+    def _draw_peers(self, directory):
+        if len(self.peers) < 2:
+            return
+        for pair in PEER_FIGURES:
+            values = [(name, [found.get(pair.name)])
+                      for name, found in self.peers.items()]
+            if sum(v[0] is not None for _, v in values) > 1 and pair.drawn:
+                file = "peers-%s.svg" % pair.name
+                self._draw(directory, file, pair.label, svg.bars(
+                    pair.label, values, [pair.unit], pair.unit,
+                    "same machine, same run"))
+
+    def write(self, directory):
+        os.makedirs(directory, exist_ok=True)
+        for draw in (self._draw_phases, self._draw_samples,
+                     self._draw_clones, self._draw_traffic,
+                     self._draw_peers):
+            draw(directory)
+        for name, text in (("report.json", self.to_json()),
+                           ("report.md", self.to_markdown())):
+            with open(os.path.join(directory, name), "w") as out:
+                out.write(text)
