@@ -7,13 +7,15 @@ import os
 import platform
 
 import svg
-from figures import FIGURES, GOALS, ORIGIN, SECTIONS, kept
+from figures import (FIGURES, GOALS, ORIGIN, SECTIONS, UNMEASURED, kept,
+                     within)
 from peers import PEER_FIGURES
 
 WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
          "files": "the build"}
 DASH = "\u2013"
 EMBER = "ember"
+FIRECRACKER = "Firecracker"
 
 
 def shown(value):
@@ -23,7 +25,7 @@ def shown(value):
 
 def mark(figure, value):
     held = kept(figure, value)
-    return "" if held is None else "yes" if held else "**no**"
+    return "" if held is not False else "**missed**"
 
 
 def _row(cells):
@@ -36,6 +38,13 @@ def _table(head, rows):
 
 def _with_unit(value, unit):
     return shown(value) + (" " + unit if value is not None and unit else "")
+
+
+def _limit(limit, unit):
+    """`<= 1500` and a unit, as a reader has it."""
+    relation, number = limit.split()
+    return "%s %s" % ({"<=": "\u2264", ">=": "\u2265"}[relation],
+                      _with_unit(float(number), unit))
 
 
 def machine():
@@ -55,9 +64,9 @@ def machine():
 class Report:
     """What one run found."""
 
-    def __init__(self, readings, peers, notes):
+    def __init__(self, readings, notes):
         self.readings = readings
-        self.peers = peers  # {name: {figure: value}}
+        self.peers = readings.peers
         self.notes = notes  # sentences about the run
         self.drawings = []  # (file, title)
 
@@ -86,33 +95,45 @@ class Report:
 
     def _goals(self):
         rows = []
-        for goal, text in GOALS:
-            figures = [f for f in FIGURES.values() if f.goal == goal]
-            if not figures:
-                rows.append((goal, text, "", DASH, "", "", ""))
-            for at, figure in enumerate(figures):
-                value = self.value(figure.name)
-                rows.append((
-                    goal if at == 0 else "", text if at == 0 else "",
-                    "%s (%s)" % (figure.label.lstrip(". "),
-                                 WHERE[ORIGIN[figure.name]]),
-                    _with_unit(value, figure.unit), figure.promise,
-                    mark(figure, value), self._ratios(figure.name)))
-        return _table(("", "goal", "figure", "ember", "promised", "kept",
-                       "of peers'"), rows)
+        for goal in GOALS:
+            rows.append(("**%s**" % goal.name, "**%s**" % goal.text, "", "",
+                         "", ""))
+            rows += [self._target(target) for target in goal.targets]
+        return _table(("", "figure", EMBER, "target", "reached",
+                       "of a peer's, same run"), rows)
 
-    def _ratios(self, name):
-        """What part of each peer's figure ours is, in the same run."""
-        found = []
+    def _target(self, target):
+        """A row: what it is, what it should be, and what peers make of it."""
+        figure, value = FIGURES.get(target.figure), self.value(target.figure)
+        if not figure:
+            return ("", UNMEASURED[target.figure], DASH, target.limit, "", "")
+        label = "%s (%s)" % (figure.label.lstrip(". "),
+                             WHERE[ORIGIN[figure.name]])
+        wanted = [_limit(target.limit, figure.unit)] if target.limit else []
+        if target.share:
+            wanted.append("%g of %s" % (target.share, FIRECRACKER))
+        shares = self._shares(target.figure)
+        held = [within(target.limit, value)]
+        if target.share and FIRECRACKER in shares:
+            held.append(shares[FIRECRACKER] <= target.share)
+        held = [one for one in held if one is not None]
+        return ("", label, _with_unit(value, figure.unit),
+                ", ".join(wanted),
+                "" if not held else "yes" if all(held) else "**no**",
+                ", ".join("%s %s" % (shown(share), peer)
+                          for peer, share in shares.items()) or DASH)
+
+    def _shares(self, name):
+        """{peer: what part of its figure ours is}."""
+        found = {}
         for pair in PEER_FIGURES:
-            if pair.goal_figure != name:
-                continue
             ours = self.peers.get(EMBER, {}).get(pair.name)
             for peer, values in self.peers.items():
                 theirs = values.get(pair.name)
-                if peer != EMBER and ours is not None and theirs:
-                    found.append("%s %s" % (shown(ours / theirs), peer))
-        return ", ".join(found) or DASH
+                if (pair.goal_figure == name and peer != EMBER and theirs
+                        and ours is not None):
+                    found[peer] = ours / theirs
+        return found
 
     def _peers(self):
         others = [name for name in self.peers if name != EMBER]
@@ -139,12 +160,13 @@ class Report:
                              for key, number in more.items())
             if value is not None:
                 rows.append((figure.label, _with_unit(value, figure.unit),
-                             rest, figure.promise or "",
+                             rest, _limit(figure.promise, "")
+                             if figure.promise else "",
                              mark(figure, value)))
         if not rows:
             return []
         return ["", "### %s (%s)" % (title, WHERE[origin]), ""] + _table(
-            ("", "value", "", "promised", "kept"), rows)
+            ("", "value", "", "expected", ""), rows)
 
     def _missing(self):
         if not self.readings.missing:
