@@ -104,24 +104,41 @@ class Report:
 
     def _target(self, target):
         """A row: what it is, what it should be, and what peers make of it."""
-        figure, value = FIGURES.get(target.figure), self.value(target.figure)
+        figure = FIGURES.get(target.figure)
         if not figure:
-            return ("", UNMEASURED[target.figure], DASH, target.limit, "", "")
+            return ("", UNMEASURED[target.figure], DASH,
+                    _limit(target.limit, ""), "", DASH)
         label = "%s (%s)" % (figure.label.lstrip(". "),
                              WHERE[ORIGIN[figure.name]])
         wanted = [_limit(target.limit, figure.unit)] if target.limit else []
         if target.share:
             wanted.append("%g of %s" % (target.share, FIRECRACKER))
         shares = self._shares(target.figure)
-        held = [within(target.limit, value)]
-        if target.share and FIRECRACKER in shares:
-            held.append(shares[FIRECRACKER] <= target.share)
-        held = [one for one in held if one is not None]
-        return ("", label, _with_unit(value, figure.unit),
-                ", ".join(wanted),
-                "" if not held else "yes" if all(held) else "**no**",
+        return ("", label, self._with_fast_tenth(figure), ", ".join(wanted),
+                self._reached(target, shares.get(FIRECRACKER)),
                 ", ".join("%s %s" % (shown(share), peer)
                           for peer, share in shares.items()) or DASH)
+
+    def _fast_tenth(self, name):
+        return self.readings.more.get(name, {}).get("p10")
+
+    def _with_fast_tenth(self, figure):
+        fast = self._fast_tenth(figure.name)
+        return _with_unit(self.value(figure.name), figure.unit) + (
+            " (p10 %s)" % shown(fast) if fast is not None else "")
+
+    def _reached(self, target, share):
+        """Both the limit and the share, as far as there are figures."""
+        held = [within(target.limit, self.value(target.figure))]
+        if target.share and share is not None:
+            held.append(share <= target.share)
+        known = [one for one in held if one is not None]
+        if not known:
+            return ""
+        if held[0] is False and all(known[1:]) and within(
+                target.limit, self._fast_tenth(target.figure)):
+            return "by a tenth"
+        return "yes" if all(known) else "**no**"
 
     def _shares(self, name):
         """{peer: what part of its figure ours is}."""
