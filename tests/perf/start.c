@@ -128,63 +128,85 @@ static void start_guest(struct monitor *monitor, double *values)
 	}
 }
 
+static double timed_request(struct monitor *monitor, const char *method,
+			    const char *path, const char *body)
+{
+	uint64_t start = monotonic_ns();
+
+	monitor_request(monitor, method, path, body);
+	return since_us(start);
+}
+
 /* What monitor_configure does, by the clock. */
 static void configure(struct monitor *monitor, const char *guest, double *us)
 {
 	char body[512];
-	uint64_t start;
 
-	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}",
-		 metrics_path());
-	monitor_request(monitor, "PUT", "/metrics", body);
-	start = monotonic_ns();
 	snprintf(body, sizeof(body), "{\"vcpu_count\":1,\"mem_size_mib\":%d}",
 		 GUEST_RAM_MIB);
-	monitor_request(monitor, "PATCH", "/machine-config", body);
-	us[MACHINE_CONFIG] = since_us(start);
+	us[MACHINE_CONFIG] =
+		timed_request(monitor, "PATCH", "/machine-config", body);
 	snprintf(body, sizeof(body), "{\"kernel_image_path\":\"%s\"}", guest);
-	start = monotonic_ns();
-	monitor_request(monitor, "PUT", "/boot-source", body);
-	us[BOOT_SOURCE] = since_us(start);
+	us[BOOT_SOURCE] = timed_request(monitor, "PUT", "/boot-source", body);
 }
 
-/* The monitor itself knows when it began to work. */
-static void divide(struct monitor *monitor, const double *values, double *us)
+static void spawn(struct monitor *monitor, const char *ember, double *values)
 {
-	static char text[65536];
-	double startup;
-
-	monitor_metrics(monitor, text, sizeof(text));
-	startup = metric_in(text, "process_startup_time_us");
-	us[SPAWN] = (double)(monitor->exec_ns - monitor->start_ns) / 1000;
-	us[UNTIL_MAIN] = MAX(startup - us[SPAWN], 0);
-	us[UNTIL_ANSWER] = values[API_WALL] - us[SPAWN] - us[UNTIL_MAIN];
-	us[INSTANCE_START] = MIN(values[START_CALL], values[FIRST_BYTE]);
-	us[UNTIL_BYTE] = values[FIRST_BYTE] - us[INSTANCE_START];
-}
-
-static void measure(const char *ember, const char *guest, size_t number,
-		    double *values, double *us)
-{
-	const struct timespec settle = {.tv_nsec = 20000000};
-	struct monitor monitor;
-	struct memory memory;
 	uint64_t start = monotonic_ns();
 
-	monitor_spawn_api(&monitor, ember, number);
-	monitor_connect(&monitor, start);
-	monitor_request(&monitor, "GET", "/", "");
+	monitor_spawn_api(monitor, ember, 0);
+	monitor_connect(monitor, start);
+	monitor_request(monitor, "GET", "/", "");
 	values[API_WALL] = since_us(start);
-	values[API_CPU] = cpu_us(monitor.pid);
-	configure(&monitor, guest, us);
+}
+
+static void configure_and_start(struct monitor *monitor, const char *guest,
+				double *values, double *us)
+{
+	const struct timespec settle = {.tv_nsec = 20000000};
+
+	configure(monitor, guest, us);
 	/* An orchestrator has other things to do between configuring and
 	 * starting; what the monitor still has to tidy up is done by then. */
 	nanosleep(&settle, NULL);
-	start_guest(&monitor, values);
+	start_guest(monitor, values);
+}
+
+static void measure(const char *ember, const char *guest, double *values)
+{
+	double us[PERF_PHASES_MAX];
+	struct monitor monitor;
+	struct memory memory;
+
+	spawn(&monitor, ember, values);
+	values[API_CPU] = cpu_us(monitor.pid);
+	configure_and_start(&monitor, guest, values, us);
 	memory = memory_of(monitor.pid, GUEST_RAM_MIB * 1024);
 	values[RSS] = memory.rss;
 	values[DIRTY] = memory.dirty;
-	divide(&monitor, values, us);
+	monitor_kill(&monitor);
+}
+
+/* The monitor itself knows when it began to work. Metrics take memory, which
+ * others need not have. */
+static void measure_phases(const char *ember, const char *guest, double *us)
+{
+	static char text[65536];
+	struct monitor monitor;
+	double values[FIGURES];
+
+	spawn(&monitor, ember, values);
+	snprintf(text, sizeof(text), "{\"metrics_path\":\"%s\"}",
+		 metrics_path());
+	monitor_request(&monitor, "PUT", "/metrics", text);
+	configure_and_start(&monitor, guest, values, us);
+	monitor_metrics(&monitor, text, sizeof(text));
+	us[SPAWN] = (double)(monitor.exec_ns - monitor.start_ns) / 1000;
+	us[UNTIL_MAIN] =
+		MAX(metric_in(text, "process_startup_time_us") - us[SPAWN], 0);
+	us[UNTIL_ANSWER] = values[API_WALL] - us[SPAWN] - us[UNTIL_MAIN];
+	us[INSTANCE_START] = MIN(values[START_CALL], values[FIRST_BYTE]);
+	us[UNTIL_BYTE] = values[FIRST_BYTE] - us[INSTANCE_START];
 	monitor_kill(&monitor);
 }
 
@@ -202,8 +224,8 @@ int main(int argc, char *argv[])
 	for (int i = -1; i < runs; i++) { /* run -1 warms the caches */
 		double run[FIGURES];
 
-		measure(argv[1], argv[2], (size_t)(i + 1), run,
-			phases[MAX(i, 0)].us);
+		measure(argv[1], argv[2], run);
+		measure_phases(argv[1], argv[2], phases[MAX(i, 0)].us);
 		for (size_t f = 0; f < FIGURES && i >= 0; f++)
 			values[f][i] = run[f];
 	}
