@@ -209,7 +209,7 @@ $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libembe
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
 # Small static programs, so that they don't take the caches from what they measure.
-PERF := start restore clones snapshot until jail filter
+PERF := start restore clones snapshot until jail filter api teardown
 PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
 $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)

@@ -167,14 +167,25 @@ def scales_end_above_the_highest_value(t):
 
 
 @test
+def scales_by_factors_hold_all_values(t):
+    for low, high in ((1, 100), (0.02, 3e6), (999, 10001), (1000, 20000),
+                      (17, 171)):
+        steps = svg.factor_ticks(low, high)
+        t.point(steps[0] <= low * 1.001 and steps[-1] >= high * 0.999,
+                "%s to %s" % (low, high), str(steps))
+
+
+@test
 def drawings_take_awkward_names_and_values(t):
     odd = "<a & b>"
     for document in (
             svg.bars(odd, [(odd, [0, None]), ("x", [1e6, 1])], [odd, "y"],
                      odd),
-            svg.timeline(odd, [(odd, [(odd, 0), ("x", 1)])], "us"),
+            svg.waterfall(odd, [(odd, 0), ("x", 1)], "us"),
             svg.lines(odd, [(odd, [(1, 5)])], "KiB", "clones"),
-            svg.distribution(odd, [(odd, [1])], "us")):
+            svg.distribution(odd, [(odd, [1])], "us"),
+            svg.distribution(odd, [(odd, [0, 0.5, 1e6])], "us"),
+            svg.distribution(odd, [(odd, [0.02, 3e6])], "us")):
         ElementTree.fromstring(document)
 
 

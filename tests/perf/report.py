@@ -17,6 +17,31 @@ DASH = "\u2013"
 EMBER = "ember"
 FIRECRACKER = "Firecracker"
 
+# (file, title, samples with their labels, or their figures')
+DISTRIBUTIONS = (
+    ("start.svg", "Start", (
+        ("api_wall_us", None), ("first_byte_us", None))),
+    ("restore.svg", "Restore: exec to the first byte", (
+        ("restore_first_byte_us", "ember"),
+        ("restore_floor_us", None))),
+    ("working-set.svg", "Restore and touch 24 MB", (
+        ("ws_copy_us", "copied before"), ("ws_before_us", "mapped before"),
+        ("ws_beside_us", "mapped beside"), ("ws_lazy_us", None),
+        ("ws_uffd_us", "external handler"))),
+    ("requests.svg", "A request to the API", (
+        ("api_request_us", "one connection"),
+        ("api_8_request_us", "8 connections at once"))),
+    ("jails.svg", "Each of 100 jails at once", (
+        ("jails_copy_entry_us", "to main, by copy"),
+        ("jails_bind_entry_us", "to main, by bind"),
+        ("jails_restore_us", "to a copy's first byte"))),
+    ("end.svg", "End of a microVM", (
+        ("teardown_us", "hardly touched"),
+        ("teardown_touched_us", "128 MiB touched"),
+        ("teardown_kill_us", "... SIGKILL"),
+        ("teardown_reset_us", "... by the guest"))),
+)
+
 
 def shown(value):
     """A number as tables have it; a dash for none."""
@@ -59,6 +84,14 @@ def machine():
         memory = "%.0f GiB" % (int(lines.readline().split()[1]) / 1048576)
     return {"processor": model, "processors": os.cpu_count(),
             "memory": memory, "kernel": platform.release()}
+
+
+def in_handy_unit(samples):
+    """Microseconds in milliseconds, if some are long."""
+    if max(max(values) for _, values in samples) < 1e4:
+        return "us", samples
+    return "ms", [(name, [value / 1e3 for value in values])
+                  for name, values in samples]
 
 
 class Report:
@@ -233,38 +266,49 @@ class Report:
 
     def _draw_phases(self, directory):
         for name, phases in self.readings.phases.items():
-            title = {"boot": "Start, phase by phase",
-                     "restore": "Restore, phase by phase"}.get(name, name)
-            self._draw(directory, "phases-%s.svg" % name, title, svg.timeline(
-                title, [(EMBER, phases)], "us", "medians"))
+            title = {
+                "boot": "Start, phase by phase: exec to a tiny guest's first "
+                        "byte",
+                "restore": "Restore, phase by phase: exec to the copy's first "
+                           "byte"}.get(name, name)
+            self._draw(directory, "phases-%s.svg" % name, title,
+                       svg.waterfall(title, phases, "us",
+                                     "of the runs of middling length"))
 
     def _draw_samples(self, directory):
-        for file, title, names in (
-                ("restore.svg", "Restore: exec to the first byte",
-                 ("restore_first_byte_us", "restore_floor_us")),
-                ("start.svg", "Start: exec to the first answer, start to the "
-                 "first byte", ("api_wall_us", "first_byte_us")),
-                ("requests.svg", "A request to the API",
-                 ("api_request_us",))):
-            found = [(self._label(name), self.readings.samples[name])
-                     for name in names if self.readings.samples.get(name)]
+        for file, title, names in DISTRIBUTIONS:
+            found = [(label or self._label(name), self.readings.samples[name])
+                     for name, label in names
+                     if self.readings.samples.get(name)]
             if found:
+                unit, found = in_handy_unit(found)
                 self._draw(directory, file, title, svg.distribution(
-                    title, found, "us", "%d runs" % len(found[0][1])))
+                    title, found, unit, self._sizes(found)))
+
+    @staticmethod
+    def _sizes(samples):
+        sizes = sorted({len(values) for _, values in samples})
+        return "%s of each" % " or ".join(map(str, sizes))
 
     @staticmethod
     def _label(name):
         return FIGURES[name].label if name in FIGURES else name
 
     def _draw_clones(self, directory):
-        found = [(label, self.readings.curves[name]) for name, label in (
+        curves = self.readings.curves
+        found = [(label, curves[name]) for name, label in (
             ("clone_dirty_kib", "private and dirty"),
-            ("clone_pss_kib", "proportional set size"))
-            if name in self.readings.curves]
+            ("clone_pss_kib", "proportional set size")) if name in curves]
         if found:
             title = "Memory of each clone"
             self._draw(directory, "clones.svg", title, svg.lines(
                 title, found, "KiB", "clones at once"))
+        if "clones_up_ms" in curves:
+            title = "Clones at once: time until all have answered, per clone"
+            self._draw(directory, "clones-time.svg", title, svg.lines(
+                title, [(EMBER, [(count, ms / count) for count, ms
+                                 in curves["clones_up_ms"]])],
+                "ms", "clones at once"))
 
     def _draw_traffic(self, directory):
         names = ("vsock_mib_in_us", "vsock_mib_out_us", "tcp_mib_in_us",
