@@ -172,7 +172,7 @@ class Peer:
         monitor.boot()
         monitor.console.wait_for(b"ready\n")
         for _ in range(2):
-            monitor.process.stdin.write(b"%d\n" % CHANGES_MIB)
+            monitor.type(b"%d\n" % CHANGES_MIB)
             monitor.console.wait_for(b"dirty %d\n" % CHANGES_MIB)
             took, files = monitor.save_changes()
             kib = disk_kib(monitor.directory, files)
@@ -260,7 +260,8 @@ class Peer:
         self.in_a_life(self.save, ("snapshot_us", "snapshot_kib"), "copy")
         if number % CHANGES_EVERY == WARM_UPS:
             self.in_a_life(self.changes, ("changes_us", "changes_kib"),
-                           "dirty", tracked=True, ram_mib=TRACKED_RAM_MIB)
+                           "dirty", tracked=True, typed=True,
+                           ram_mib=TRACKED_RAM_MIB)
         self.restored()
 
     def prepare(self):
