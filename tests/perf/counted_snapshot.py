@@ -16,7 +16,8 @@ it a few times. One line per figure:
                       waits that the guest echoes
     ready_ms          exec to the line on --ready-fd
     load_call_ms      PUT /snapshot/load of a monitor that is there already
-    load_*_us         phases of the restore, by the monitor's own metrics
+    load_us           phases of the restore, by the monitor's own metrics: their
+                      sum, and `phases` with each
     resident_kib      of a restored monitor after that answer, guest RAM apart
     touched_kib       guest RAM that is mapped by then
 
@@ -41,6 +42,7 @@ RESTORES = 5
 STATE, MEMORY, DIFF = "/tmp/state", "/tmp/memory", "/tmp/diff"
 VSOCK, CLONE, METRICS = "/tmp/v", "/tmp/clone", "/tmp/clone-metrics"
 HELD = "/tmp/held-metrics"
+PHASE = "load_"
 
 
 class Guest(Machine):
@@ -103,6 +105,14 @@ def forget(*paths):
             os.unlink(path)
 
 
+def load_phases():
+    """Microseconds by name, of the last restore."""
+    with open(METRICS) as lines:
+        phases = json.loads(lines.readline())["snapshot_phases_us"]
+    return {name: us for name, us in phases.items()
+            if name.startswith(PHASE)}
+
+
 def restore(ember):
     """Restores, gets an answer, ends it; figures by name."""
     forget(VSOCK, CLONE, METRICS)
@@ -122,11 +132,7 @@ def restore(ember):
     figures = {"ready_ms": (running - start) / 1e6,
                "vsock_answer_ms": (answered - start) / 1e6}
     figures["resident_kib"], figures["touched_kib"] = resident(pid)
-    with open(METRICS) as lines:
-        phases = json.loads(lines.readline())["snapshot_phases_us"]
-    for name, us in phases.items():
-        if name.startswith("load"):
-            figures[name + "_us"] = us
+    figures.update(load_phases())
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     os.close(ready)
@@ -191,14 +197,24 @@ def measure_saving(guest):
     sys.stdout.flush()
 
 
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
 def measure_restoring(ember, prefix):
+    found = {}
     for run in (restore, console, load):
-        all_figures = [run(ember) for _ in range(RESTORES)][1:]
-        for name in all_figures[0]:
-            values = sorted(figures[name] for figures in all_figures)
-            print("%s%s %s" % (prefix, name, round(
-                values[len(values) // 2], 3)))
-        sys.stdout.flush()
+        runs = [run(ember) for _ in range(RESTORES)][1:]
+        found.update((name, median([figures[name] for figures in runs]))
+                     for name in runs[0])
+    phases = {name: found.pop(name) for name in list(found)
+              if name.startswith(PHASE) and name != "load_call_ms"}
+    print("phases %srestore_linux %s" % (prefix, " ".join(
+        "%s=%d" % item for item in phases.items())))
+    found["load_us"] = sum(phases.values())
+    for name, value in found.items():
+        print("%s%s %s" % (prefix, name, round(value, 3)))
+    sys.stdout.flush()
 
 
 def main():
