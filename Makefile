@@ -326,7 +326,7 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore
+perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore, ONLY=-counted
 	tests/perf/run $(B) $(ONLY)
 
 demo: ## set up everything and run a guest
