@@ -219,7 +219,7 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi balloon block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
+GUESTS := acpi balloon block clone copy counter cpu dirty disk echo entropy evil_block evil_mmio \
 	evil_net evil_ring exits hello hello64 keyboard load many mem nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc

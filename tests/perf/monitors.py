@@ -5,11 +5,18 @@ the counted lab with Linux ones (counted*.py).
 
     monitor = Ember(program, directory, guest)
     monitor.launch()       exec until it has answered a request
+    monitor.ask()          a request that changes nothing
     monitor.configure()    all that the guest needs
     monitor.boot()         the start command, until it is answered
+    monitor.run()          instead of these: exec with all of it on the command
+                           line, or in a file
     monitor.console        what the guest says, and when it began to
     monitor.save()         pauses it and saves it; (microseconds, files)
-    monitor.restore()      a new process from what was saved, until it runs
+    monitor.save_changes() the same of what the guest wrote to since; it goes on
+                           then
+    monitor.resume()
+    monitor.restore()      a new process from what was saved; it goes on by
+                           itself, or has been told to
     monitor.end()          SIGTERM to the end of the process; microseconds
     monitor.kill()
 
@@ -17,7 +24,7 @@ What a monitor cannot do raises Cannot, with the reason, and is a dash in the
 report.
 
 QEMU is found on PATH (Debian's qemu-system-x86), others if their variable names
-a program or PATH has one: FIRECRACKER."""
+a program or PATH has one: FIRECRACKER, CLOUD_HYPERVISOR, KVMTOOL."""
 
 import json
 import os
@@ -34,10 +41,18 @@ PATIENCE = 20  # seconds
 NAP = 20e-6
 
 # drives: [(name, path)], not the root; tap: a device's name; vsock: a path.
-Guest = namedtuple("Guest", "kernel ram_mib initrd args drives tap vsock",
-                   defaults=(128, None, "", (), None, None))
+# tracked: what it writes to is noted, for snapshots of changes; template: it is
+# saved to be restored many times, and will not go on.
+Guest = namedtuple(
+    "Guest", "kernel ram_mib initrd args drives tap vsock tracked template",
+    defaults=(128, None, "", (), None, None, False, False))
 MAC = "06:00:ac:10:00:02"
 CID = 3
+
+
+# Resident, and of it private and dirty, without guest RAM; the proportional set
+# size, and what is private and dirty, with it.
+Memory = namedtuple("Memory", "rss dirty pss private")
 
 
 class Cannot(Exception):
@@ -111,13 +126,16 @@ class Monitor:
     variable = ""    # of the environment, with the program's path
     command = ""     # on PATH
     vcpu = "vcpu"    # what the names of its vCPU threads have in them
+    only_bzimage = False  # takes no other kernels
 
-    def __init__(self, program, directory, guest):
+    def __init__(self, program, directory, guest, number=0):
+        """Several may use the same directory if they have numbers."""
         self.program = program
         self.directory = directory
         self.guest = guest
         self.process = self.control = self.console = None
-        self.sock = os.path.join(directory, "control")
+        self.sock = os.path.join(directory, "control%d" % number)
+        self.errors = os.path.join(directory, "errors%d" % number)
 
     # ---------------------------------------------------------- the process
 
@@ -125,16 +143,23 @@ class Monitor:
         for path in (self.sock, self.guest.vsock):
             if path and os.path.exists(path):
                 os.unlink(path)
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, bufsize=0,
-            env={"PATH": "/usr/bin:/bin"}, cwd=self.directory)
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, bufsize=0, cwd=self.directory,
+                env={"PATH": "/usr/bin:/bin", "HOME": self.directory})
         self.console = Console(self.process.stdout)
+
+    def last_words(self):
+        """The first line of what it complained of."""
+        with open(self.errors, errors="replace") as lines:
+            return next((line.strip() for line in lines if line.strip()),
+                        "it ended without a word")
 
     def connect(self):
         def attempt():
             if self.process.poll() is not None:
-                raise Cannot("it ended")
+                raise Cannot(self.last_words())
             control = socket.socket(socket.AF_UNIX)
             try:
                 control.connect(self.sock)
@@ -189,93 +214,194 @@ class Monitor:
         return total / 1e3
 
     def memory(self):
-        """(resident, private and dirty) KiB, without guest RAM, which is told
-        by its size."""
-        rss = dirty = size = 0
+        """Its memory in KiB; guest RAM is told by its size."""
+        sums = {}
+        size = 0
         with open("/proc/%d/smaps" % self.process.pid) as lines:
             for line in lines:
                 key, _, rest = line.partition(":")
                 if key == "Size":
                     size = int(rest.split()[0])
-                elif size < self.guest.ram_mib * 1024:
-                    rss += int(rest.split()[0]) if key == "Rss" else 0
-                    dirty += (int(rest.split()[0])
-                              if key == "Private_Dirty" else 0)
-        return rss, dirty
+                elif key in ("Rss", "Pss", "Private_Dirty"):
+                    place = key, size >= self.guest.ram_mib * 1024
+                    sums[place] = sums.get(place, 0) + int(rest.split()[0])
+        return Memory(sums["Rss", False], sums["Private_Dirty", False],
+                      sums["Pss", False] + sums.get(("Pss", True), 0),
+                      sums["Private_Dirty", False]
+                      + sums.get(("Private_Dirty", True), 0))
 
     # ------------------------------------------- what each has its own way of
 
     def launch(self):
         raise Cannot("it is not controlled by requests")
 
+    def ask(self):
+        raise Cannot("it is not controlled by requests")
+
     def configure(self):
         """Nothing, if all of it is on the command line."""
 
     def boot(self):
+        raise Cannot("it has no start command")
+
+    def run(self):
         raise NotImplementedError
 
     def save(self):
         raise Cannot("it has no snapshots")
 
-    def restore(self):
+    def save_changes(self):
+        raise Cannot("it has no snapshots of changes")
+
+    def resume(self):
         raise Cannot("it has no snapshots")
+
+    def restore(self):
+        """A new process, until it says that the guest runs."""
+        self.spawn_copy()
+        self.load_copy()
+        self.loaded()
+
+    def spawn_copy(self):
+        """The exec of a new process, which is not waited for; many may be on
+        their way at once."""
+        raise Cannot("it has no snapshots")
+
+    def load_copy(self):
+        """What has to be asked of it then, if anything; is not waited for."""
+
+    def loaded(self):
+        """Waits for the answer to that."""
 
     def socket_to(self, port):
         """A connection to a vsock port of the guest."""
         raise Cannot("it has no vsock")
 
 
-class Rest(Monitor):
+class Http(Monitor):
+    """HTTP on a Unix socket."""
+
+    ping = "/"
+
+    def request(self, method, path, **fields):
+        self.send(method, path, **fields)
+        self.receive(path)
+
+    def send(self, method, path, **fields):
+        data = json.dumps(fields).encode() if fields else b""
+        kind = b"Content-Type: application/json\r\n" if data else b""
+        self.control.sendall(
+            b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s"
+            % (method.encode(), path.encode(), kind, len(data), data))
+
+    def receive(self, path):
+        """An answer, whole."""
+        answer = b""
+        while not self._is_whole(answer):
+            part = self.control.recv(65536)
+            if not part:
+                raise Cannot("no answer to %s; %s" % (path,
+                                                      self.last_words()))
+            answer += part
+        if not answer.startswith(b"HTTP/1.1 2"):
+            raise Cannot("%s: %s" % (path, answer.decode(errors="replace")))
+
+    @staticmethod
+    def _is_whole(answer):
+        head, end, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        return bool(end) and len(body) >= int(length[1] if length else 0)
+
+    def launch(self):
+        self.spawn(self.arguments())
+        self.connect()
+        self.ask()
+
+    def ask(self):
+        self.request("GET", self.ping)
+
+    def arguments(self, *more):
+        raise NotImplementedError
+
+
+class Rest(Http):
     """ember and Firecracker."""
 
     options = ()
 
-    def request(self, method, path, **fields):
-        data = json.dumps(fields).encode() if fields else b""
-        self.control.sendall(
-            b"%s %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s"
-            % (method.encode(), path.encode(), len(data), data))
-        answer = self.control.recv(65536)
-        if not answer.startswith(b"HTTP/1.1 2"):
-            raise Cannot("%s: %s" % (path, answer.decode(errors="replace")))
+    def arguments(self, *more):
+        return [self.program, "--api-sock", self.sock, *self.options, *more]
 
-    def launch(self):
-        self.spawn([self.program, "--api-sock", self.sock, *self.options])
-        self.connect()
-        self.request("GET", "/")
+    def settings(self):
+        """[(path, name in a configuration file, fields)]."""
+        guest = self.guest
+        tracked = {"track_dirty_pages": True} if guest.tracked else {}
+        yield ("/machine-config", "machine-config",
+               {"vcpu_count": 1, "mem_size_mib": guest.ram_mib, **tracked})
+        initrd = {"initrd_path": guest.initrd} if guest.initrd else {}
+        yield ("/boot-source", "boot-source",
+               {"kernel_image_path": guest.kernel, "boot_args": guest.args,
+                **initrd})
+        for name, path in guest.drives:
+            yield ("/drives/" + name, "drives",
+                   [{"drive_id": name, "path_on_host": path,
+                     "is_root_device": False}])
+        if guest.tap:
+            yield ("/network-interfaces/eth0", "network-interfaces",
+                   [{"iface_id": "eth0", "host_dev_name": guest.tap,
+                     "guest_mac": MAC}])
+        if guest.vsock:
+            yield "/vsock", "vsock", {"guest_cid": CID,
+                                      "uds_path": guest.vsock}
 
     def configure(self):
-        guest = self.guest
-        self.request("PUT", "/machine-config", vcpu_count=1,
-                     mem_size_mib=guest.ram_mib)
-        initrd = {"initrd_path": guest.initrd} if guest.initrd else {}
-        self.request("PUT", "/boot-source", kernel_image_path=guest.kernel,
-                     boot_args=guest.args, **initrd)
-        for name, path in guest.drives:
-            self.request("PUT", "/drives/" + name, drive_id=name,
-                         path_on_host=path, is_root_device=False)
-        if guest.tap:
-            self.request("PUT", "/network-interfaces/eth0", iface_id="eth0",
-                         host_dev_name=guest.tap, guest_mac=MAC)
-        if guest.vsock:
-            self.request("PUT", "/vsock", guest_cid=CID, uds_path=guest.vsock)
+        for path, _, fields in self.settings():
+            self.request("PUT", path, **(
+                fields[0] if isinstance(fields, list) else fields))
 
     def boot(self):
         self.request("PUT", "/actions", action_type="InstanceStart")
 
-    def save(self):
+    def run(self):
+        whole = {"drives": []}
+        for _, name, fields in self.settings():
+            if isinstance(fields, list):
+                whole.setdefault(name, []).extend(fields)
+            else:
+                whole[name] = fields
+        with open(os.path.join(self.directory, "config"), "w") as out:
+            json.dump(whole, out)
+        self.spawn(self.arguments("--config-file", "config"))
+
+    def _save(self, **kind):
         self.request("PATCH", "/vm", state="Paused")
         start = now_us()
         self.request("PUT", "/snapshot/create", snapshot_path="state",
-                     mem_file_path="memory")
+                     mem_file_path="memory", **kind)
         return now_us() - start, ("state", "memory")
 
-    def restore(self):
-        self.spawn([self.program, "--api-sock", self.sock, *self.options])
+    def save(self):
+        return self._save()
+
+    def save_changes(self):
+        took = self._save(snapshot_type="Diff")
+        self.resume()
+        return took
+
+    def resume(self):
+        self.request("PATCH", "/vm", state="Resumed")
+
+    def spawn_copy(self):
+        self.spawn(self.arguments())
+
+    def load_copy(self):
         self.connect()
-        self.request("PUT", "/snapshot/load", snapshot_path="state",
-                     resume_vm=True, mem_backend={
-                         "backend_type": "File", "backend_path": "memory"})
+        self.send("PUT", "/snapshot/load", snapshot_path="state",
+                  resume_vm=True, mem_backend={
+                      "backend_type": "File", "backend_path": "memory"})
+
+    def loaded(self):
+        self.receive("/snapshot/load")
 
     def socket_to(self, port):
         conn = socket.socket(socket.AF_UNIX)
@@ -290,9 +416,14 @@ class Ember(Rest):
     name = "ember"
     options = ("--log-path", "/dev/null")
 
-    def restore(self):
-        self.spawn([self.program, "--restore", "state", "--mem", "memory",
-                    "--api-sock", self.sock, *self.options])
+    def spawn_copy(self):
+        self.spawn(self.arguments("--restore", "state", "--mem", "memory"))
+
+    def load_copy(self):
+        """The command line had it all."""
+
+    def loaded(self):
+        """The same."""
 
 
 class Firecracker(Rest):
@@ -302,18 +433,21 @@ class Firecracker(Rest):
 
 
 class Qemu(Monitor):
-    """The microvm machine, with no devices but what the guest needs."""
+    """The microvm machine, with no devices but what the guest needs. Templates
+    have their memory in a file that copies map privately."""
 
     name = "QEMU microvm"
     variable, command = "QEMU", "qemu-system-x86_64"
     vcpu = "CPU 0/KVM"
+    lines = None     # of its control socket
 
     def arguments(self, *more):
         guest = self.guest
         words = [
             self.program, "-name", "microvm,debug-threads=on", "-accel", "kvm",
-            "-M", "microvm,acpi=%s,pit=off,pic=off,rtc=off"
-            % ("on" if guest.initrd else "off"),
+            "-M", "microvm,acpi=%s,pit=off,pic=off,rtc=off%s"
+            % ("on" if guest.initrd else "off",
+               ",memory-backend=ram" if guest.template else ""),
             "-cpu", "host", "-m", str(guest.ram_mib), "-nodefaults",
             "-no-user-config", "-display", "none", "-serial", "stdio",
             "-no-reboot", "-qmp", "unix:%s,server=on,wait=off" % self.sock,
@@ -332,63 +466,107 @@ class Qemu(Monitor):
             words += ["-device", "vhost-vsock-device,guest-cid=%d" % CID]
         return words + list(more)
 
+    def _give_state(self, mode):
+        """Its migrations know files by descriptors."""
+        with open(os.path.join(self.directory, "state"), mode) as file:
+            socket.send_fds(self.control, [
+                b'{"execute":"getfd","arguments":{"fdname":"state"}}'],
+                [file.fileno()])
+        self.receive()
+
+    def _ram(self, shared):
+        """Where a template's memory is."""
+        if not self.guest.template:
+            return ()
+        return ("-object", "memory-backend-file,id=ram,mem-path=memory,"
+                "size=%dM,share=%s" % (self.guest.ram_mib, shared))
+
     def request(self, command, **arguments):
+        self.send(command, **arguments)
+        return self.receive()
+
+    def send(self, command, **arguments):
         message = {"execute": command}
         if arguments:
             message["arguments"] = arguments
         self.control.sendall(json.dumps(message).encode())
-        return self._answer()
 
-    def _answer(self):
+    def receive(self):
         """The next line that is no event."""
-        line = b""
-        while not line.endswith(b"\n") or b'"event"' in line:
-            line = b"" if line.endswith(b"\n") else line
-            part = self.control.recv(1)
-            if not part:
-                raise Cannot("no answer")
-            line += part
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Cannot(str(answer["error"]))
-        return answer.get("return")
+        while True:
+            line = self.lines.readline()
+            if not line:
+                raise Cannot("no answer; " + self.last_words())
+            answer = json.loads(line)
+            if "error" in answer:
+                raise Cannot(str(answer["error"]))
+            if "event" not in answer:
+                return answer.get("return")
 
-    def _open(self, *more):
-        self.spawn(self.arguments(*more))
+    def _open(self):
         self.connect()
-        self._answer()  # the greeting
+        self.lines = self.control.makefile("rb")
+        self.receive()  # the greeting
         self.request("qmp_capabilities")
+        if self.guest.template:
+            self.request("migrate-set-capabilities", capabilities=[
+                {"capability": "x-ignore-shared", "state": True}])
 
     def launch(self):
-        self._open("-S")
+        self.spawn(self.arguments("-S", *self._ram("on")))
+        self._open()
+
+    def ask(self):
+        self.request("query-status")
 
     def boot(self):
         self.request("cont")
 
+    def run(self):
+        self.spawn(self.arguments(*self._ram("on")))
+
     def save(self):
-        self.request("stop")
+        """A template is saved running, so that its copies run by
+        themselves."""
+        if not self.guest.template:
+            self.request("stop")
+        # As fast as it can; the default is a limit for networks.
+        self.request("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
         start = now_us()
-        self.request("migrate", uri="exec:/bin/cat >memory")
+        self._give_state("wb")
+        self.request("migrate", uri="fd:state")
 
         def done():
             status = self.request("query-migrate").get("status")
             if status == "failed":
-                raise Cannot("migrate failed")
+                raise Cannot("its migration failed")
             return status if status == "completed" else None
 
         until(done, "no end of the migration")
-        return now_us() - start, ("memory",)
+        return now_us() - start, (
+            ("state", "memory") if self.guest.template else ("state",))
 
-    def restore(self):
-        """It comes back as it was saved, stopped."""
-        self._open("-incoming", "exec:/bin/cat memory")
+    def resume(self):
+        self.request("cont")
+
+    def spawn_copy(self):
+        self.spawn(self.arguments("-incoming", "defer", *self._ram("off")))
+
+    def load_copy(self):
+        self._open()
+        self._give_state("rb")
+        self.send("migrate-incoming", uri="fd:state")
+
+    def loaded(self):
+        self.receive()
 
         def done():
             status = self.request("query-status")["status"]
             return None if status == "inmigrate" else status
 
-        until(done, "no end of the migration")
-        self.request("cont")
+        # What was saved while it was stopped is so now.
+        if until(done, "no end of the migration") != "running":
+            self.request("cont")
 
     def socket_to(self, port):
         conn = socket.socket(socket.AF_VSOCK)
@@ -396,7 +574,114 @@ class Qemu(Monitor):
         return conn
 
 
-OTHERS = (Qemu, Firecracker)
+class CloudHypervisor(Http):
+    """Copies read their memory when they need it."""
+
+    name = "Cloud Hypervisor"
+    variable, command = "CLOUD_HYPERVISOR", "cloud-hypervisor"
+    vcpu = "vcpu"
+    ping = "/api/v1/vmm.ping"
+
+    def arguments(self, *more):
+        return [self.program, "--api-socket", "path=" + self.sock, *more]
+
+    def configure(self):
+        guest = self.guest
+        payload = {"kernel": guest.kernel, "cmdline": guest.args}
+        if guest.initrd:
+            payload["initramfs"] = guest.initrd
+        settings = {
+            "cpus": {"boot_vcpus": 1, "max_vcpus": 1},
+            "memory": {"size": guest.ram_mib << 20}, "payload": payload,
+            "serial": {"mode": "Tty"}, "console": {"mode": "Off"}}
+        if guest.drives:
+            settings["disks"] = [{"id": name, "path": path,
+                                  "image_type": "Raw"}
+                                 for name, path in guest.drives]
+        if guest.tap:
+            settings["net"] = [{"tap": guest.tap, "mac": MAC}]
+        if guest.vsock:
+            settings["vsock"] = {"cid": CID, "socket": guest.vsock}
+        self.request("PUT", "/api/v1/vm.create", **settings)
+
+    def boot(self):
+        self.request("PUT", "/api/v1/vm.boot")
+
+    def run(self):
+        guest = self.guest
+        words = ["--cpus", "boot=1", "--memory", "size=%dM" % guest.ram_mib,
+                 "--kernel", guest.kernel, "--serial", "tty", "--console",
+                 "off"]
+        if guest.args:
+            words += ["--cmdline", guest.args]
+        if guest.initrd:
+            words += ["--initramfs", guest.initrd]
+        if guest.drives:
+            words += ["--disk"] + ["id=%s,path=%s,image_type=raw" % drive
+                                   for drive in guest.drives]
+        if guest.tap:
+            words += ["--net", "tap=%s,mac=%s" % (guest.tap, MAC)]
+        if guest.vsock:
+            words += ["--vsock", "cid=%d,socket=%s" % (CID, guest.vsock)]
+        self.spawn(self.arguments(*words))
+
+    def save(self):
+        self.request("PUT", "/api/v1/vm.pause")
+        start = now_us()
+        self.request("PUT", "/api/v1/vm.snapshot",
+                     destination_url="file://" + self.directory)
+        return now_us() - start, ("state.json", "config.json",
+                                  "memory-ranges")
+
+    def resume(self):
+        self.request("PUT", "/api/v1/vm.resume")
+
+    def spawn_copy(self):
+        self.spawn(self.arguments(
+            "--restore", "source_url=file://%s,memory_restore_mode=ondemand,"
+            "resume=true" % self.directory))
+
+    def socket_to(self, port):
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(self.guest.vsock)
+        conn.sendall(b"CONNECT %d\n" % port)
+        if not conn.recv(64).startswith(b"OK"):
+            raise Cannot("the guest does not listen on port %d" % port)
+        return conn
+
+
+class Kvmtool(Monitor):
+    """A command line and nothing else."""
+
+    name = "kvmtool"
+    variable, command = "KVMTOOL", "lkvm"
+    vcpu = "kvm-vcpu"
+    # It takes no kernel but a bzImage, and enters that in real mode.
+    only_bzimage = True
+
+    def run(self):
+        guest = self.guest
+        words = [self.program, "run", "--kernel", guest.kernel, "--cpus", "1",
+                 "--mem", str(guest.ram_mib), "--params", guest.args,
+                 "--console", "serial", "--nodefaults", "--loglevel", "error",
+                 "--name", "ember-perf-%d" % os.getpid(), "--network",
+                 "mode=tap,tapif=%s,guest_mac=%s,script=none"
+                 % (guest.tap, MAC) if guest.tap else "mode=none"]
+        if guest.initrd:
+            words += ["--initrd", guest.initrd]
+        for _, path in guest.drives:
+            words += ["--disk", path]
+        if guest.vsock:
+            words += ["--vsock", str(CID)]
+        self.spawn(words)
+
+    def socket_to(self, port):
+        conn = socket.socket(socket.AF_VSOCK)
+        conn.connect((CID, port))
+        return conn
+
+
+OTHERS = (Qemu, Firecracker, CloudHypervisor, Kvmtool)
 
 
 def find(driver):

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ember and the other monitors that are found, on the same tiny guests, in turn."""
+"""ember and the other monitors that are found, on the same tiny guests, in turn.
+
+Each stage is tried with each monitor: what one cannot do is missing from its
+figures, and its "why" says so. No monitor has devices but a serial port here; each
+is used in the form that suits it best (monitors.py)."""
 
 import os
 import statistics
 import tempfile
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
+import bzimage
 from monitors import Cannot, Guest, all_drivers, now_us
 
 Pair = namedtuple("Pair", "name label unit goal_figure drawn")
@@ -17,72 +23,340 @@ PEER_FIGURES = (
     Pair("answer_cpu_us", "... CPU time of it", "us", "api_cpu_us", False),
     Pair("first_byte_us", "start command to the guest's first byte", "us",
          "first_byte_us", True),
+    Pair("run_us", "exec to the guest's first byte, without requests", "us",
+         None, True),
+    Pair("requests_per_s", "requests on one connection, by a client in Python",
+         "per s", None, False),
+    Pair("request_p99_us", "... 99 of 100 are faster", "us", None, False),
     Pair("rss_kib", "resident beside guest RAM", "KiB", "rss_kib", True),
     Pair("dirty_kib", "... private and dirty", "KiB", "dirty_kib", False),
     Pair("snapshot_us", "full snapshot of 128 MiB, hardly touched", "us",
          None, False),
     Pair("snapshot_kib", "... its files", "KiB", None, False),
+    Pair("changes_us", "snapshot of 16 MiB of changes", "us", None, False),
+    Pair("changes_kib", "... its files", "KiB", None, False),
     Pair("restore_us", "exec to the first byte of a restored copy", "us",
          "restore_first_byte_us", True),
+    Pair("restore_cpu_us", "... CPU time of it", "us", None, False),
+    Pair("copies_16_per_s", "16 copies at once", "per s", None, False),
+    Pair("copies_64_per_s", "64 copies at once", "per s", None, True),
+    Pair("copy_private_kib", "... private and dirty in each, guest RAM too",
+         "KiB", None, True),
+    Pair("copy_pss_kib", "... proportional set size of each", "KiB", None,
+         False),
     Pair("teardown_us", "SIGTERM to the end of the process", "us", None,
          False),
     Pair("program_kib", "program file, without its libraries", "KiB",
          "binary_bytes", False),
 )
 
-
-def measure_start(monitor, figures):
-    start = now_us()
-    monitor.launch()
-    figures["answer_us"] = now_us() - start
-    figures["answer_cpu_us"] = monitor.cpu_us()
-    monitor.configure()
-    time.sleep(0.02)
-    start = now_us()
-    monitor.boot()
-    figures["first_byte_us"] = monitor.console.first() - start
-    figures["rss_kib"], figures["dirty_kib"] = monitor.memory()
+WARM_UPS = 1
+REQUESTS = 100     # a run
+CHANGES_EVERY = 4  # runs
+CHANGES_MIB = 16
+MANY_ROUNDS = 3
+LOADERS = 4        # threads that ask new processes for copies
+FAILURES = 2       # of a stage, until it is not tried any more
+TRACKED_RAM_MIB = 64
+# In the memory of tests/guests/copy.c; the word behind it lets copies go on.
+MARK, GO = b"ember: the copy may go.\0", b"\1"
 
 
-def measure_copy(monitor, figures):
-    figures["snapshot_us"], files = monitor.save()
-    figures["snapshot_kib"] = sum(
-        os.stat(os.path.join(monitor.directory, name)).st_blocks / 2
-        for name in files)
-    monitor.kill()
-    start = now_us()
-    monitor.restore()
-    figures["restore_us"] = monitor.console.first() - start
-    figures["teardown_us"] = monitor.end()
+def let_copies_go(directory, files):
+    """Changes a word of the guest in its saved memory. All of it is written
+    back: pages that are not count as dirty in whoever maps them."""
+    found = 0
+    for name in files:
+        with open(os.path.join(directory, name), "r+b") as file:
+            data = file.read()
+            at = data.find(MARK)
+            while at >= 0:
+                file.seek(at + len(MARK))
+                file.write(GO)
+                found += 1
+                at = data.find(MARK, at + 1)
+            file.flush()
+            os.fsync(file.fileno())
+    if not found:
+        raise Cannot("its snapshot does not have the guest's memory as it is")
 
 
-def one_run(driver, program, guest):
-    """The figures of one life, as many as it has."""
-    figures = {"program_kib": os.path.getsize(program) / 1024}
-    with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
-        monitor = driver(program, directory, Guest(guest))
+def disk_kib(directory, files):
+    return sum(os.stat(os.path.join(directory, name)).st_blocks / 2
+               for name in files)
+
+
+def available_kib():
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1])
+    return 0
+
+
+class Peer:
+    """A monitor, and what was measured of it."""
+
+    def __init__(self, driver, program, guests, directory):
+        self.driver = driver
+        self.program = program
+        self.directory = directory
+        self.guests = guests
+        self.samples = {"program_kib": [os.path.getsize(program) / 1024]}
+        self.failures = {}  # stage: times
+        self.why = {}       # stage: reason
+        self.template = None
+
+    @property
+    def name(self):
+        return self.driver.name
+
+    def guest(self, name, **more):
+        """A tiny guest, as this monitor takes it."""
+        kernel = self.guests(name)
+        if self.driver.only_bzimage:
+            kernel = os.path.join(self.directory, name + ".bzImage")
+            with open(kernel, "wb") as out:
+                out.write(bzimage.wrapped(self.guests(name)))
+        return Guest(kernel, **more)
+
+    def took(self, **figures):
+        for name, value in figures.items():
+            self.samples.setdefault(name, []).append(value)
+
+    # ---------------------------------------------------------------- stages
+
+    def start(self, monitor):
+        """A life with requests, up to a snapshot."""
+        start = now_us()
+        monitor.launch()
+        answer_us, answer_cpu_us = now_us() - start, monitor.cpu_us()
+        monitor.configure()
+        time.sleep(0.02)
+        start = now_us()
+        monitor.boot()
+        self.took(answer_us=answer_us, answer_cpu_us=answer_cpu_us,
+                  first_byte_us=monitor.console.first() - start)
+        memory = monitor.memory()
+        self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
+        for _ in range(REQUESTS):
+            start = now_us()
+            monitor.ask()
+            self.took(request_us=now_us() - start)
+
+    def run(self, monitor):
+        """A life without requests."""
+        start = now_us()
+        monitor.run()
+        self.took(run_us=monitor.console.first() - start)
+        if "rss_kib" in self.why:
+            memory = monitor.memory()
+            self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
+        self.took(teardown_us=monitor.end())
+
+    def save(self, monitor):
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        took, files = monitor.save()
+        self.took(snapshot_us=took,
+                  snapshot_kib=disk_kib(monitor.directory, files))
+
+    def changes(self, monitor):
+        """Twice the same; the first is everything."""
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        for _ in range(2):
+            monitor.process.stdin.write(b"%d\n" % CHANGES_MIB)
+            monitor.console.wait_for(b"dirty %d\n" % CHANGES_MIB)
+            took, files = monitor.save_changes()
+            kib = disk_kib(monitor.directory, files)
+            for name in files:
+                os.unlink(os.path.join(monitor.directory, name))
+        self.took(changes_us=took, changes_kib=kib)
+
+    def make_template(self, monitor):
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        _, files = monitor.save()
+        monitor.kill()
+        let_copies_go(monitor.directory, files)
+        self.template = monitor.directory
+
+    def restore(self, monitor):
+        start = now_us()
+        monitor.restore()
+        self.took(restore_us=monitor.console.first() - start)
+        self.took(restore_cpu_us=monitor.cpu_us(),
+                  private_kib=monitor.memory().private)
+
+    def copies(self, count):
+        """As many at once, and all alive when their memory is looked at."""
+        needed = count * statistics.median(self.samples["private_kib"])
+        if needed > available_kib() / 2:
+            raise Cannot("%d copies would need %d MiB"
+                         % (count, needed / 1024))
+        guest = self.guest("copy", template=True)
+        monitors = [self.driver(self.program, self.template, guest, number)
+                    for number in range(count)]
         try:
-            measure_start(monitor, figures)
-            measure_copy(monitor, figures)
+            start = now_us()
+            for monitor in monitors:
+                monitor.spawn_copy()
+            with ThreadPoolExecutor(LOADERS) as pool:
+                list(pool.map(lambda monitor: monitor.load_copy(), monitors))
+            up_us = max(m.console.first() for m in monitors) - start
+            self.took(**{"copies_%d_per_s" % count: count * 1e6 / up_us})
+            time.sleep(0.2)  # what they do after the guest's first byte
+            memory = [monitor.memory() for monitor in monitors]
+            self.took(**{
+                "copy_private_kib_%d" % count: statistics.median(
+                    m.private for m in memory),
+                "copy_pss_kib_%d" % count: statistics.median(
+                    m.pss for m in memory)})
+        finally:
+            for monitor in monitors:
+                if monitor.process:
+                    monitor.process.kill()
+            for monitor in monitors:
+                monitor.kill()
+
+    # ------------------------------------------------------------------ runs
+
+    def attempt(self, stage, figures, work):
+        """Does a stage, unless it has failed too often; what is then missing
+        has a reason."""
+        if self.failures.get(stage, 0) >= FAILURES:
+            return
+        try:
+            work()
         except (Cannot, OSError) as error:
-            figures["why"] = str(error)
+            self.failures[stage] = self.failures.get(stage, 0) + 1
+            for name in figures:
+                self.why.setdefault(name, str(error))
+
+    def in_a_life(self, stage, figures, guest, **more):
+        """A stage of a monitor in a directory of its own."""
+        with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
+            monitor = self.driver(self.program, directory,
+                                  self.guest(guest, **more))
+            try:
+                self.attempt(stage.__name__, figures, lambda: stage(monitor))
+            finally:
+                monitor.kill()
+
+    def one_run(self, number):
+        self.in_a_life(self.start, (
+            "answer_us", "answer_cpu_us", "first_byte_us", "requests_per_s",
+            "request_p99_us", "rss_kib", "dirty_kib"), "copy")
+        self.in_a_life(self.run, ("run_us", "teardown_us"), "copy")
+        self.in_a_life(self.save, ("snapshot_us", "snapshot_kib"), "copy")
+        if number % CHANGES_EVERY == WARM_UPS:
+            self.in_a_life(self.changes, ("changes_us", "changes_kib"),
+                           "dirty", tracked=True, ram_mib=TRACKED_RAM_MIB)
+        self.restored()
+
+    def prepare(self):
+        """The template, in a directory that stays."""
+        directory = os.path.join(self.directory, "template")
+        os.mkdir(directory)
+        monitor = self.driver(self.program, directory,
+                              self.guest("copy", template=True))
+        try:
+            self.attempt("template", RESTORED,
+                         lambda: self.make_template(monitor))
         finally:
             monitor.kill()
-    return figures
+
+    def restored(self):
+        if self.template:
+            monitor = self.driver(self.program, self.template,
+                                  self.guest("copy", template=True))
+            try:
+                self.attempt("restore", RESTORED,
+                             lambda: self.restore(monitor))
+            finally:
+                monitor.kill()
+
+    def many(self, count):
+        """Copies at once; the words for a progress line."""
+        name = "copies_%d_per_s" % count
+        if not self.samples.get("private_kib"):
+            return "-"
+        self.attempt(name, (name, "copy_private_kib", "copy_pss_kib"),
+                     lambda: self.copies(count))
+        found = self.samples.get(name)
+        return "%.0f per s" % found[-1] if found else self.why[name]
+
+    # ---------------------------------------------------------------- result
+
+    def forget(self):
+        """What warming up took."""
+        self.samples = {name: values for name, values in self.samples.items()
+                        if name == "program_kib"}
+
+    def result(self):
+        """{figure: median}, with {figure: p10} and {figure: why not}."""
+        samples = dict(self.samples)
+        requests = sorted(samples.pop("request_us", ()))
+        if requests:
+            samples["request_p99_us"] = [requests[len(requests) * 99 // 100]]
+            samples["requests_per_s"] = [1e6 / statistics.mean(requests)]
+        for name in ("copy_private_kib", "copy_pss_kib"):
+            # Of the most that could be.
+            for count in MANY:
+                samples[name] = samples.get("%s_%d" % (name, count),
+                                            samples.get(name, []))
+        named = [pair.name for pair in PEER_FIGURES if samples.get(pair.name)]
+        values = {name: statistics.median(samples[name]) for name in named}
+        values["p10"] = {name: sorted(samples[name])[len(samples[name]) // 10]
+                         for name in named if len(samples[name]) > 1}
+        values["why"] = {name: why for name, why in self.why.items()
+                         if name not in values}
+        return values
 
 
-def measure(ember, guest, runs, progress):
-    """{name: {figure: median}} of all that are there."""
-    drivers = all_drivers(ember)
-    values = {driver.name: {} for driver, _ in drivers}
-    for run in range(runs + 1):
-        progress("run %d of %d" % (run, runs))
-        for driver, program in drivers:
-            found = one_run(driver, program, guest)
-            if "why" in found:
-                progress("%s: %s" % (driver.name, found.pop("why")))
-            for name, value in found.items() if run else ():
-                values[driver.name].setdefault(name, []).append(value)
-    return {name: {figure: statistics.median(samples)
-                   for figure, samples in found.items()}
-            for name, found in values.items()}
+MANY = (16, 64)
+RESTORED = ("restore_us", "restore_cpu_us", "copy_private_kib",
+            "copy_pss_kib") + tuple("copies_%d_per_s" % n for n in MANY)
+
+
+def _show(results, progress):
+    """A line for each figure: all monitors."""
+    for pair in PEER_FIGURES:
+        progress("%-50s %s" % (pair.label, "  ".join(
+            "%s %s" % (name, "%.0f" % values[pair.name]
+                       if pair.name in values else "-")
+            for name, values in results.items())))
+    for name, values in results.items():
+        for why in sorted(set(values["why"].values())):
+            progress("%s: %s" % (name, why))
+
+
+def measure(ember, guests, runs, progress):
+    """{monitor: {figure: median}} of all that are there; @guests gives the path
+    of a tiny one."""
+    with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
+        peers = []
+        for driver, program in all_drivers(ember):
+            place = os.path.join(directory, driver.__name__)
+            os.mkdir(place)
+            peers.append(Peer(driver, program, guests, place))
+            peers[-1].prepare()
+        for number in range(runs + WARM_UPS):
+            progress("run %d of %d" % (number, runs))
+            for peer in peers:
+                if number == WARM_UPS:
+                    peer.forget()
+                peer.one_run(number)
+        for count in MANY * MANY_ROUNDS:
+            progress("%d copies at once: " % count + ", ".join(
+                "%s %s" % (peer.name, peer.many(count)) for peer in peers))
+        results = {peer.name: peer.result() for peer in peers}
+    _show(results, progress)
+    return results
