@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import namedtuple
 
 from figures import FIGURES, SECTIONS
@@ -19,6 +20,7 @@ LAB = os.path.join(ROOT, "tests/lab/lab.py")
 # Whoever dies takes along what it started.
 ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 LIMIT_SECONDS = 600
+NATIVE_LIMIT_SECONDS = 180
 
 Benchmark = namedtuple("Benchmark", "name needs seconds what run fills")
 
@@ -38,26 +40,31 @@ class Bench:
     def guest(self, name):
         return os.path.join(self.build, "tests/guests", name + ".elf")
 
-    def run(self, argv, prefix=()):
+    def run(self, argv, prefix=(), limit=2 * LIMIT_SECONDS):
         """What a program prints, in lines, while it prints them."""
         process = subprocess.Popen(
             [*prefix, *argv], cwd=ROOT, stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-        with process.stdout:
-            yield from process.stdout
-        if process.wait():
-            raise Failed("%s ended with %d" % (os.path.basename(argv[0]),
-                                               process.returncode))
+        timer = threading.Timer(limit, process.kill)
+        timer.start()
+        try:
+            with process.stdout:
+                yield from process.stdout
+            if process.wait():
+                raise Failed("%s ended with %d" % (os.path.basename(argv[0]),
+                                                   process.returncode))
+        finally:
+            timer.cancel()
 
     def native(self, program, *words):
         """A program of this directory, in a pid namespace of its own."""
         return self.run([os.path.join(self.build, "tests/perf", program),
-                         *map(str, words)], ALONE)
+                         *map(str, words)], ALONE, NATIVE_LIMIT_SECONDS)
 
     def script(self, name, *words):
         return self.run([sys.executable, os.path.join(HERE, name),
-                         *map(str, words)], ALONE)
+                         *map(str, words)], ALONE, NATIVE_LIMIT_SECONDS)
 
     def counted(self, script, files, own_initrd, seed=1):
         """A script of this directory in the counted lab."""
@@ -68,11 +75,15 @@ class Bench:
                     shutil.copy(os.path.join(HERE, name), job)
             if own_initrd:
                 self._make_initrd(job)
+            # Who else may read them here depends on the checkout.
+            for name in os.listdir(job):
+                os.chmod(os.path.join(job, name), 0o755)
             yield from self.run(
                 [sys.executable, LAB, "count", "--job", job, "--python",
                  "--files", files, "--timeout", str(LIMIT_SECONDS),
-                 "--seed", str(seed), "python3", script, "/job/ember",
-                 "/assets"])
+                 "--seed", str(seed), "--env", "PYTHONHASHSEED=0",
+                 "--env", "PYTHONDONTWRITEBYTECODE=1", "python3", script,
+                 "/job/ember", "/assets"])
 
     def _make_initrd(self, job):
         """The guests' own, with the agent in it."""
@@ -137,6 +148,9 @@ BENCHMARKS = (
               "restore and touch 24 MB",
               lambda b: b.script("working_set.py", b.ember, b.build, 40),
               ("Restore and touch 24 MB",)),
+    Benchmark("disk", "kvm root", 10, "a tiny guest's reads and writes",
+              lambda b: b.native("disk", b.ember, b.guest("load"), 9),
+              ("Disk of a tiny guest",)),
     Benchmark("jail", "kvm root", 30, "the jailer, one and a hundred",
               lambda b: b.native("jail", b.ember, b.jailer,
                                  b.guest("clone"), 100),
@@ -152,8 +166,11 @@ BENCHMARKS = (
                                  b.guest("exits"), 100),
               ("System call filters",)),
     Benchmark("counted-boot", "lab", 30, "boot of a Debian guest",
-              lambda b: b.counted("counted.py", "bzImage,initrd", False),
+              lambda b: b.counted("counted_boot.py", "bzImage,initrd", False),
               ("Boot of a Debian guest",)),
+    Benchmark("counted-api", "lab", 20, "requests to a monitor",
+              lambda b: b.counted("counted_api.py", "", False),
+              ("API, CPU of the monitor's threads",)),
     Benchmark("counted-io", "lab", 40, "vsock and network of a Debian guest",
               lambda b: b.counted("counted_io.py", "bzImage", True),
               ("Traffic of a Debian guest, CPU of the monitor's threads",)),

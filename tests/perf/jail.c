@@ -313,6 +313,7 @@ static void measure_many_restores(struct bench *bench, const char *exec_by)
 	print_figure("jails_restore_us", values, JAILS);
 	printf("jails_restore_p99_us %.0f\n", values[JAILS * 99 / 100]);
 	printf("jails_restored_per_s %.0f\n", rate);
+	fflush(stdout);
 }
 
 static void measure_restore(struct bench *bench, const char *guest,

@@ -290,6 +290,23 @@ void monitors_kill(struct monitor monitors[], size_t count)
 		monitor_end(&monitors[i], 0);
 }
 
+/* schedstat counts nanoseconds. */
+double thread_cpu_us(pid_t pid, pid_t tid)
+{
+	unsigned long long ns = 0;
+	char path[64];
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
+	stat = fopen(path, "r");
+	if (!stat)
+		return 0;
+	if (fscanf(stat, "%llu", &ns) != 1)
+		ns = 0;
+	fclose(stat);
+	return (double)ns / 1000.0;
+}
+
 /* ------------------------------------------------------------------- memory */
 
 struct memory memory_of(pid_t pid, unsigned long ram_kib)

@@ -99,6 +99,9 @@ void monitor_kill(struct monitor *monitor);
 /* All at once, so that none waits for another's end. */
 void monitors_kill(struct monitor monitors[], size_t count);
 
+/* CPU time of a thread in microseconds; 0 if there is no such thread. */
+double thread_cpu_us(pid_t pid, pid_t tid);
+
 /* @ram_kib: at least so large are the mappings that are guest RAM. */
 struct memory memory_of(pid_t pid, unsigned long ram_kib);
 

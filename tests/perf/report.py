@@ -310,6 +310,17 @@ class Report:
                                  in curves["clones_up_ms"]])],
                 "ms", "clones at once"))
 
+    def _draw_disks(self, directory):
+        groups = [(way, [self.value("disk_%s_%s_mib_per_s" % (engine, word))
+                         for engine in ("sync", "async")])
+                  for word, way in (("read", "reading"),
+                                    ("write", "writing"))]
+        if any(value is not None for _, values in groups for value in values):
+            title = "Throughput of a disk, requests of 1 MiB, one at a time"
+            self._draw(directory, "disk.svg", title, svg.bars(
+                title, groups, ["Sync", "Async"], "MiB per s",
+                "a tiny guest, a file in the page cache"))
+
     def _draw_traffic(self, directory):
         names = ("vsock_mib_in_us", "vsock_mib_out_us", "tcp_mib_in_us",
                  "tcp_mib_out_us")
@@ -336,7 +347,7 @@ class Report:
     def write(self, directory):
         os.makedirs(directory, exist_ok=True)
         for draw in (self._draw_phases, self._draw_samples,
-                     self._draw_clones, self._draw_traffic,
+                     self._draw_clones, self._draw_disks, self._draw_traffic,
                      self._draw_peers):
             draw(directory)
         for name, text in (("report.json", self.to_json()),

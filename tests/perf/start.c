@@ -65,10 +65,10 @@ static const char *const phase_names[] = {
 	[UNTIL_BYTE + 1] = NULL,
 };
 
-/* CPU time of every thread in microseconds; schedstat counts nanoseconds. */
+/* CPU time of every thread. */
 static double cpu_us(pid_t pid)
 {
-	char path[300];
+	char path[64];
 	double total = 0;
 	DIR *tasks;
 
@@ -76,21 +76,9 @@ static double cpu_us(pid_t pid)
 	tasks = opendir(path);
 	if (!tasks)
 		die(path);
-	for (struct dirent *task = readdir(tasks); task;
-	     task = readdir(tasks)) {
-		unsigned long long ns = 0;
-		FILE *stat;
-
-		if (task->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid,
-			 task->d_name);
-		stat = fopen(path, "r");
-		if (stat && fscanf(stat, "%llu", &ns) == 1)
-			total += (double)ns / 1000.0;
-		if (stat)
-			fclose(stat);
-	}
+	for (struct dirent *task = readdir(tasks); task; task = readdir(tasks))
+		if (task->d_name[0] != '.')
+			total += thread_cpu_us(pid, atoi(task->d_name));
 	closedir(tasks);
 	return total;
 }
