@@ -32,7 +32,8 @@ phases boot exec=200 libc_and_arguments=300
 curve clone_dirty_kib 1=200 16=180 256=170
 peer ember answer_us 900
 peer ember first_byte_us 1000
-peer Firecracker answer_us 1800
+peer Firecracker answer_us 1800 p10 1700
+dash Firecracker first_byte_us it did not start
 peer QEMU_microvm answer_us 90000
 """
 
@@ -114,6 +115,8 @@ def what_a_peer_cannot_do_is_a_dash(t):
     text = report_of(RUN).to_markdown()
     cells = row(text, "start command to the guest's first byte")
     assert cells[1:] == ["1000 us", DASH, DASH, DASH, DASH], cells
+    assert ("- Firecracker: it did not start (start command to the guest's "
+            "first byte)" in text), text
 
 
 @test
