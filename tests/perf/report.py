@@ -9,7 +9,7 @@ import platform
 import svg
 from figures import (FIGURES, GOALS, ORIGIN, SECTIONS, UNMEASURED, kept,
                      within)
-from peers import PEER_FIGURES
+from peers import ALL_FIGURES
 
 WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
          "files": "the build"}
@@ -176,7 +176,7 @@ class Report:
     def _shares(self, name):
         """{peer: what part of its figure ours is}."""
         found = {}
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             for peer, values in self.peers.items():
                 theirs = values.get(pair.name)
@@ -191,7 +191,7 @@ class Report:
         for name in others:
             head += [name, "ratio"]
         rows = []
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             row = [pair.label, _with_unit(ours, pair.unit)]
             for name in others:
@@ -203,7 +203,7 @@ class Report:
 
     def _dashes(self):
         """What a monitor could not do, and why."""
-        labels = {pair.name: pair.label for pair in PEER_FIGURES}
+        labels = {pair.name: pair.label for pair in ALL_FIGURES}
         lines = []
         for name, values in self.peers.items():
             reasons = {}
@@ -335,7 +335,7 @@ class Report:
     def _draw_peers(self, directory):
         if len(self.peers) < 2:
             return
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             values = [(name, [found.get(pair.name)])
                       for name, found in self.peers.items()]
             if sum(v[0] is not None for _, v in values) > 1 and pair.drawn:
