@@ -431,7 +431,7 @@ static void add_up(struct phases_of_run *run, size_t phases)
 void print_phases(const char *name, const char *const phases[],
 		  struct phases_of_run *runs, size_t count)
 {
-	size_t first = count * 2 / 5, end = count * 3 / 5 + 1, phase_count = 0;
+	size_t first = count / 20, end = count / 4 + 1, phase_count = 0;
 
 	while (phases[phase_count])
 		phase_count++;

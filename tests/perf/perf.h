@@ -125,9 +125,9 @@ void print_figure(const char *name, double *values, size_t count);
 /* `samples NAME VALUE...` of sorted values, at most a few hundred of them. */
 void print_samples(const char *name, const double *values, size_t count);
 
-/* `phases NAME PHASE=VALUE...`: what runs of middling length spend their time
- * on. The means of the middle fifth of all runs, which medians of single phases
- * would not do, add up. Sorts the runs. */
+/* `phases NAME PHASE=VALUE...`: what the faster quarter of all runs spends its
+ * time on, but for the twentieth that is fastest: whoever is interrupted says
+ * nothing about phases. These are means, which add up. Sorts the runs. */
 void print_phases(const char *name, const char *const phases[],
 		  struct phases_of_run *runs, size_t count);
 
