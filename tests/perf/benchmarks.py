@@ -104,8 +104,8 @@ CLONES = (1, 4, 16, 64, 256, 1000)
 
 
 def clones(bench):
-    """The curves, and the figures at 256; at 1,000 clones_1000_up_ms and
-    clones_1000_per_s."""
+    """The curves, and the figures at 256; at 1,000 clones_1000_up_ms,
+    clones_1000_per_s and clones_1000_down_ms."""
     curves = {"clones_up_ms": [], "clone_dirty_kib": [], "clone_pss_kib": []}
     for count in CLONES:
         for line in bench.native("clones", bench.ember, bench.guest("clone"),

@@ -8,6 +8,7 @@
  *
  *   clones_up_ms         the first exec to the last guest's byte
  *   clones_per_s         what that is as a rate
+ *   clones_down_ms       SIGKILL of all to the end of the last
  *   clone_dirty_kib      private and dirty, beside guest RAM: the median ...
  *   clone_dirty_max_kib  ... and the largest
  *   clone_ram_dirty_kib  the same of guest RAM: what the guest wrote to
@@ -82,6 +83,7 @@ int main(int argc, char *argv[])
 {
 	static struct clones clones;
 	struct template template;
+	uint64_t start;
 
 	clones.count = argc == 4 ? (size_t)atoi(argv[3]) : 0;
 	if (clones.count < 1 || clones.count > CLONES_MAX) {
@@ -91,6 +93,8 @@ int main(int argc, char *argv[])
 	template_make(&template, argv[1], argv[2]);
 	start_all(&clones, argv[1], &template);
 	look_at_memory(&clones);
+	start = monotonic_ns();
 	monitors_kill(clones.monitors, clones.count);
+	printf("clones_down_ms %.0f\n", since_us(start) / 1e3);
 	return EXIT_SUCCESS;
 }

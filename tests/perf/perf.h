@@ -64,6 +64,15 @@ void monitor_spawn_api(struct monitor *monitor, const char *ember,
 /* The API appears when it appears: tries until it does, at most 5 s. */
 void monitor_connect(struct monitor *monitor, uint64_t start_ns);
 
+/* Sends a request. */
+void monitor_send(struct monitor *monitor, const char *method, const char *path,
+		  const char *body);
+
+/* Waits for the answer and the guest's next byte, in whatever order they come:
+ * microseconds from @start_ns to each. */
+void wait_for_both(struct monitor *monitor, uint64_t start_ns,
+		   double *ret_answer_us, double *ret_byte_us);
+
 /* Sends a request and reads the answer, which must be a 2xx. */
 void monitor_request(struct monitor *monitor, const char *method,
 		     const char *path, const char *body);
