@@ -279,7 +279,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-counted check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -322,6 +322,9 @@ check-rules: all guests ## filters: is every rule needed, is every call allowed?
 sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
+
+check-counted: all guests ## what operations cost, against tests/perf/baseline.json
+	tests/run --tier counted
 
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)

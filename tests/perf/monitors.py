@@ -10,7 +10,8 @@ the counted lab with Linux ones (counted*.py).
     monitor.boot()         the start command, until it is answered
     monitor.run()          instead of these: exec with all of it on the command
                            line, or in a file
-    monitor.console        what the guest says, and when it began to
+    monitor.first_byte()   when the guest began to speak
+    monitor.console        what it says
     monitor.save()         pauses it and saves it; (microseconds, files)
     monitor.save_changes() the same of what the guest wrote to since; it goes on
                            then
@@ -127,6 +128,7 @@ class Monitor:
     command = ""     # on PATH
     vcpu = "vcpu"    # what the names of its vCPU threads have in them
     only_bzimage = False  # takes no other kernels
+    saves_changes = False
 
     def __init__(self, program, directory, guest, number=0):
         """Several may use the same directory if they have numbers."""
@@ -170,6 +172,15 @@ class Monitor:
             return control
 
         self.control = until(attempt, "no control socket")
+
+    def first_byte(self):
+        """When the guest began to speak."""
+        try:
+            return self.console.first()
+        except Cannot:
+            if self.process.poll() is None:
+                raise
+            raise Cannot(self.last_words()) from None
 
     def end(self):
         start = now_us()
@@ -278,6 +289,18 @@ class Monitor:
         raise Cannot("it has no vsock")
 
 
+def complaint(answer):
+    """What an answer says of an error: the sentence, or the last of them."""
+    text = answer.partition(b"\r\n\r\n")[2].decode(errors="replace").strip()
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return text or "refused"
+    if isinstance(body, dict):
+        body = list(body.values())
+    return str(body[-1] if isinstance(body, list) and body else body)
+
+
 class Http(Monitor):
     """HTTP on a Unix socket."""
 
@@ -304,7 +327,7 @@ class Http(Monitor):
                                                       self.last_words()))
             answer += part
         if not answer.startswith(b"HTTP/1.1 2"):
-            raise Cannot("%s: %s" % (path, answer.decode(errors="replace")))
+            raise Cannot("%s: %s" % (path, complaint(answer)))
 
     @staticmethod
     def _is_whole(answer):
@@ -328,6 +351,7 @@ class Rest(Http):
     """ember and Firecracker."""
 
     options = ()
+    saves_changes = True
 
     def arguments(self, *more):
         return [self.program, "--api-sock", self.sock, *self.options, *more]

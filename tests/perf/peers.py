@@ -136,7 +136,7 @@ class Peer:
         start = now_us()
         monitor.boot()
         self.took(answer_us=answer_us, answer_cpu_us=answer_cpu_us,
-                  first_byte_us=monitor.console.first() - start)
+                  first_byte_us=monitor.first_byte() - start)
         memory = monitor.memory()
         self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
         for _ in range(REQUESTS):
@@ -148,7 +148,7 @@ class Peer:
         """A life without requests."""
         start = now_us()
         monitor.run()
-        self.took(run_us=monitor.console.first() - start)
+        self.took(run_us=monitor.first_byte() - start)
         if "rss_kib" in self.why:
             memory = monitor.memory()
             self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
@@ -165,6 +165,8 @@ class Peer:
 
     def changes(self, monitor):
         """Twice the same; the first is everything."""
+        if not monitor.saves_changes:
+            raise Cannot("it has no snapshots of changes")
         monitor.launch()
         monitor.configure()
         monitor.boot()
@@ -191,7 +193,7 @@ class Peer:
     def restore(self, monitor):
         start = now_us()
         monitor.restore()
-        self.took(restore_us=monitor.console.first() - start)
+        self.took(restore_us=monitor.first_byte() - start)
         self.took(restore_cpu_us=monitor.cpu_us(),
                   private_kib=monitor.memory().private)
 
@@ -210,7 +212,7 @@ class Peer:
                 monitor.spawn_copy()
             with ThreadPoolExecutor(LOADERS) as pool:
                 list(pool.map(lambda monitor: monitor.load_copy(), monitors))
-            up_us = max(m.console.first() for m in monitors) - start
+            up_us = max(m.first_byte() for m in monitors) - start
             self.took(**{"copies_%d_per_s" % count: count * 1e6 / up_us})
             time.sleep(0.2)  # what they do after the guest's first byte
             memory = [monitor.memory() for monitor in monitors]

@@ -207,6 +207,19 @@ class Report:
             rows.append(row)
         return _table(head, rows)
 
+    def _dashes(self):
+        """What a monitor could not do, and why."""
+        labels = {pair.name: pair.label for pair in PEER_FIGURES}
+        lines = []
+        for name, values in self.peers.items():
+            reasons = {}
+            for figure, why in values.get("why", {}).items():
+                reasons.setdefault(why, []).append(
+                    labels[figure].lstrip(". "))
+            lines += ["- %s: %s (%s)" % (name, why, ", ".join(found))
+                      for why, found in reasons.items()]
+        return [""] + lines if lines else []
+
     def _section(self, title, origin, figures):
         rows = []
         for figure in figures:
@@ -240,7 +253,7 @@ class Report:
         if self.peers:
             lines += ["", "## Peers", "", "Same machine, same guests, same "
                       "run, in turn. A dash: it cannot do that.", ""]
-            lines += self._peers()
+            lines += self._peers() + self._dashes()
         if self.drawings:
             lines += ["", "## Drawings", ""]
             lines += ["![%s](%s)" % (title, name)
