@@ -6,6 +6,7 @@ says it prints, each section is filled by a benchmark."""
 
 import os
 import re
+import runpy
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -94,6 +95,18 @@ def missing_figures_are_missed_if_their_benchmarks_ran(t):
         for row in rows]
     assert not benchmarks.missed([], {})
     assert benchmarks.unknown(["binary_bytes", "odd_us"]) == ["odd_us"]
+
+
+@test
+def a_part_can_be_taken_or_left_out(t):
+    wanted = runpy.run_path(os.path.join(PERF, "run"))["wanted"]
+    for words, name, taken in (
+            ([], "start", True), (["rest"], "restore", True),
+            (["rest"], "start", False), (["-counted"], "counted-io", False),
+            (["-counted"], "start", True), (["io", "-counted"], "x-io", True),
+            (["io", "-counted"], "counted-io", False),
+            (["io", "-counted"], "start", False)):
+        t.point(wanted(name, words) == taken, "%s of %s" % (name, words))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define RAM_KIB (128 * 1024)
 #define CLONES_MAX PERF_RUNS_MAX
@@ -107,6 +108,18 @@ static void look_at_memory(struct clones *clones)
 	print_figure("clone_pss_kib", clones->pss, n);
 }
 
+/* Each monitor has three descriptors here. */
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		die("getrlimit");
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		die("setrlimit");
+}
+
 int main(int argc, char *argv[])
 {
 	static struct clones clones;
@@ -119,6 +132,7 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "usage: clones EMBER GUEST COUNT [ROUNDS]\n");
 		return EXIT_FAILURE;
 	}
+	raise_fd_limit();
 	template_make(&template, argv[1], argv[2]);
 	for (size_t round = 0; round < rounds; round++) {
 		start_all(&clones, argv[1], &template, round);
