@@ -79,6 +79,13 @@ def every_row_is_printed_by_a_program_that_says_so(t):
 
 
 @test
+def every_figure_has_one_row(t):
+    names = [row.name for _, _, rows in figures.SECTIONS for row in rows]
+    for name in sorted(set(names)):
+        t.point(names.count(name) == 1, name)
+
+
+@test
 def every_section_is_filled_by_a_benchmark(t):
     filled = {title for one in benchmarks.BENCHMARKS for title in one.fills}
     titles = {title for title, _, _ in figures.SECTIONS}

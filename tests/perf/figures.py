@@ -52,8 +52,8 @@ SECTIONS = (
         Figure("api_8_request_p99_us", "... 99 of 100 are faster", "us"),
         Figure("api_connections_per_s", "GET / on a connection each",
                "per s"),
-        Figure("api_put_us", "PUT /machine-config", "us"),
-        Figure("api_running_request_us", "GET /vm/config of a running guest",
+        Figure("api_put_p50_us", "PUT /machine-config", "us"),
+        Figure("api_config_p50_us", "GET /vm/config of a running guest",
                "us"),
     )),
     ("Restore", WALL, (
