@@ -86,6 +86,12 @@ def machine():
             "memory": memory, "kernel": platform.release()}
 
 
+def sentence(label):
+    """A row's label where it stands alone."""
+    words = label.lstrip(". ")
+    return words[:1].upper() + words[1:]
+
+
 def in_handy_unit(samples):
     """Microseconds in milliseconds, if some are long."""
     if max(max(values) for _, values in samples) < 1e4:
@@ -273,7 +279,7 @@ class Report:
                            "byte"}.get(name, name)
             self._draw(directory, "phases-%s.svg" % name, title,
                        svg.waterfall(title, phases, "us",
-                                     "of the runs of middling length"))
+                                     "means of the faster quarter of all runs"))
 
     def _draw_samples(self, directory):
         for file, title, names in DISTRIBUTIONS:
@@ -339,10 +345,10 @@ class Report:
             values = [(name, [found.get(pair.name)])
                       for name, found in self.peers.items()]
             if sum(v[0] is not None for _, v in values) > 1 and pair.drawn:
-                file = "peers-%s.svg" % pair.name
-                self._draw(directory, file, pair.label, svg.bars(
-                    pair.label, values, [pair.unit], pair.unit,
-                    "same machine, same run"))
+                title = sentence(pair.label)
+                self._draw(directory, "peers-%s.svg" % pair.name, title,
+                           svg.bars(title, values, [pair.unit], pair.unit,
+                                    "same machine, same run", EMBER))
 
     def write(self, directory):
         os.makedirs(directory, exist_ok=True)
