@@ -209,7 +209,7 @@ $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libembe
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
 # Small static programs, so that they don't take the caches from what they measure.
-PERF := start restore clones snapshot until jail filter
+PERF := start restore clones snapshot until jail filter api teardown disk
 PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
 $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)
@@ -219,8 +219,8 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi balloon block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard many mem nothing pmem power smp timer torn \
+GUESTS := acpi balloon block clone copy counter cpu dirty disk echo entropy evil_block evil_mmio \
+	evil_net evil_ring exits hello hello64 keyboard load many mem nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
@@ -279,7 +279,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-counted check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -323,10 +323,13 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
 
+check-counted: all guests ## what operations cost, against tests/perf/baseline.json
+	tests/run --tier counted
+
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore
+perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore, ONLY=-counted
 	tests/perf/run $(B) $(ONLY)
 
 demo: ## set up everything and run a guest

@@ -19,7 +19,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define RAM_KIB (128 * 1024)
 #define CLONES_MAX PERF_RUNS_MAX
@@ -35,8 +34,7 @@ static void spawn(const char *ember, const struct template *template,
 {
 	const char *argv[] = TEMPLATE_ARGV(ember, template);
 
-	snprintf(monitor->socket_path, sizeof(monitor->socket_path),
-		 "/tmp/ember-perf-%d-%zu.sock", getpid(), number);
+	monitor_name_socket(monitor, number);
 	argv[TEMPLATE_ARGV_SOCKET] = monitor->socket_path;
 	monitor_spawn(monitor, argv);
 }
@@ -93,8 +91,6 @@ int main(int argc, char *argv[])
 	template_make(&template, argv[1], argv[2]);
 	start_all(&clones, argv[1], &template);
 	look_at_memory(&clones);
-	for (size_t i = 0; i < clones.count; i++)
-		monitor_kill(&clones.monitors[i]);
-	template_remove(&template);
+	monitors_kill(clones.monitors, clones.count);
 	return EXIT_SUCCESS;
 }

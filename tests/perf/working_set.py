@@ -78,8 +78,7 @@ def measure(snapshot, path, sock):
         for way, args in ways.items():
             if way != "uffd" or turn % 5 == 0:
                 times[way].append(restore(*args))
-    return {way: sorted(values)[len(values) // 10]
-            for way, values in times.items()}
+    return {way: sorted(values) for way, values in times.items()}
 
 
 def main():
@@ -98,10 +97,13 @@ def main():
         handler.wait()
     finally:
         shutil.rmtree(directory)
-    for way, value in times.items():
-        print("ws_%s_us %.0f" % (way, value))
+    fast = {way: values[len(values) // 10] for way, values in times.items()}
+    for way, values in times.items():
+        print("ws_%s_us %.0f median %.0f" % (way, fast[way],
+                                             values[len(values) // 2]))
+        print("samples ws_%s_us %s" % (way, " ".join(map(str, values))))
     for way in "lazy", "uffd":
-        print("ws_of_%s_pc %.1f" % (way, 100 * times["copy"] / times[way]))
+        print("ws_of_%s_pc %.1f" % (way, 100 * fast["copy"] / fast[way]))
 
 
 main()
