@@ -375,10 +375,6 @@ static const struct rule memory_only[] = {
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE, "waits for the next look"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME,
 	      "waits until the guest runs, or to be asked"),
-	CALL("mmap", "copies a piece of the memory file",
-	     LONG(2, PROT_READ | PROT_WRITE),
-	     LONG(3, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)),
-	CALL("madvise", "in one page of 2 MiB", ARG(2, MADV_HUGEPAGE)),
 	IOCTL(UFFDIO_UNREGISTER, "lets go who waits for a page"),
 };
 
