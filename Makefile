@@ -35,6 +35,9 @@ LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
 	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs \
 	-Wl,--no-eh-frame-hdr,-T,vmm/no_unwind.ld)
+# How it starts: only the release, which is linked like that.
+START := $(if $(LTO),$(B)/vmm/entry_x86.o)
+LINK_START := $(if $(LTO),-Wl$(COMMA)-T$(COMMA)vmm/start_text.ld$(COMMA)-e$(COMMA)ember_entry)
 # Its shared library does not export all that its header has.
 URING := -l:liburing.a
 # Each of the two archives needs the other; see api/wire.h.
@@ -49,7 +52,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/pmems.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
 	vmm/vmm_entropy.c vmm/vmm_balloon.c vmm/vmm_hotplug.c \
-	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/limiter_gate.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -78,7 +81,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_gmem_blocks test_mem test_chain test_queue test_mmio test_block test_block_async test_block_ring test_balloon test_config test_options test_cgroups \
-	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
+	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_limiter_gate test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
@@ -119,11 +122,11 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
-HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
+HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/limiter_gate.c vmm/serial.c \
 	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c virtio/entropy.c,$(VIRTIO_SRCS)) \
 	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
-COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
+COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c vmm/no_origin.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
@@ -148,8 +151,11 @@ $(B)/vmm/seccomp_builtin.o: vmm/seccomp_builtin.S $(B)/filters.bin $(B)/calls.bi
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember: $(B)/vmm/main.o $(if $(SAN),,$(B)/vmm/no_scanf.o) $(B)/libember.a vmm/no_unwind.ld
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $(filter %.o,$^) $(LIBS)
+$(B)/vmm/entry_x86.o: vmm/entry_x86.S Makefile
+	$(Q)$(CC) -c -o $@ $<
+
+$(B)/ember: $(B)/vmm/main.o $(START) $(if $(SAN),,$(B)/vmm/no_scanf.o $(B)/vmm/no_origin.o) $(B)/libember.a vmm/no_unwind.ld vmm/start_text.ld
+	$(Q)$(CC) $(LINK_MONITOR) $(LINK_START) -o $@ $(filter %.o,$^) $(LIBS)
 
 # The jailer shares the rules of the command line and the errors, nothing else.
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
@@ -339,7 +345,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c vmm/no_scanf.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c vmm/no_scanf.c vmm/no_origin.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)

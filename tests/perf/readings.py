@@ -6,7 +6,7 @@
     phases NAME WORD=VALUE...  what a time consists of, in order
     curve NAME X=VALUE...      a figure for several sizes
     peer MONITOR NAME VALUE [p10 VALUE]
-                               a monitor's figure (peers.PEER_FIGURES), "ember"
+                               a monitor's figure (peers.ALL_FIGURES), "ember"
                                being one; _ stands for a blank in its name
     dash MONITOR NAME WORD...  why it has no such figure
 
