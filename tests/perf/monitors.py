@@ -221,8 +221,10 @@ class Monitor:
         try:
             return self.console.first()
         except Cannot:
-            if self.process.poll() is None:
+            if not self.console.ended:
                 raise
+            # Its output ends a little before it does.
+            until(self.process.poll, "it closed the guest's console")
             raise Cannot(self.last_words()) from None
 
     def end(self):
