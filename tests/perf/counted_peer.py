@@ -26,6 +26,7 @@ READS, WRITES, LARGE = 1050, 500, 24
 ECHOES = 100
 TRACE = "/sys/kernel/tracing/"
 EXIT_EVENT = TRACE + "events/kvm/kvm_userspace_exit/"
+COUNT_EXITS = "hist:keys=reason"
 PATIENCE = 60
 RESTORES = 4
 
@@ -50,7 +51,7 @@ class Exits:
     def __enter__(self):
         if not os.path.exists(EXIT_EVENT):
             subprocess.run(["mount", "-t", "tracefs", "t", TRACE], check=True)
-        self._trigger("hist:keys=common_pid.execname:size=64")
+        self._trigger(COUNT_EXITS)
         return self
 
     def _trigger(self, text):
@@ -63,7 +64,7 @@ class Exits:
                 r"hitcount: *(\d+)", source.read()))
 
     def __exit__(self, *_):
-        self._trigger("!hist:keys=common_pid.execname:size=64")
+        self._trigger("!" + COUNT_EXITS)
 
 
 class Peer:
@@ -90,7 +91,7 @@ class Peer:
                 out.write(b"\x55" * (32 * MIB))
         return self.driver(self.program, directory, monitors.Guest(
             self.assets + "/bzImage", 256, AGENT_INITRD, ARGS,
-            (("disk", disk),), "tap0", directory + "/v"))
+            (("disk", disk),), "tap0", directory + "/v", typed=True))
 
     def attempt(self, work, monitor):
         """What fails leaves a comment, and dashes in the report."""
@@ -240,7 +241,7 @@ def connected(monitor):
 
 def sh(monitor, line):
     """What a command in the guest says, that does well."""
-    monitor.process.stdin.write(line.encode() + b"\n")
+    monitor.type(line.encode() + b"\n")
     said = monitor.console.wait_for(b"EMBER-EXIT ", PATIENCE)
     code = monitor.console.wait_for(b"\n", PATIENCE).strip()
     if code != b"0":
