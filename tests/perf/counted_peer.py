@@ -168,9 +168,7 @@ class Peer:
         init = re.search(rb"\[ *([\d.]+)\] Run /init",
                          sh(monitor, "dmesg | grep Run./init"))
         self.show("linux_init_ms", float(init.group(1)) * 1000)
-        memory = monitor.memory()
-        self.show("linux_rss_kib", memory.rss)
-        self.show("linux_dirty_kib", memory.dirty)
+        self.show("linux_rss_kib", monitor.memory().rss)
 
     def disk(self, monitor):
         """The mix of P10."""
