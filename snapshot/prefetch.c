@@ -165,25 +165,34 @@ static void copy_all(struct copy *copy)
 		pthread_join(threads[--count], NULL);
 }
 
+/* Which, and takes them from the file. */
+static int prepare(struct copy *copy, const struct working_set *set)
+{
+	const size_t count = gmem_size(copy->mem) / CHUNK;
+	uint32_t *counts = calloc(count + 1, sizeof(*counts));
+
+	copy->chunks = calloc(count + 1, sizeof(*copy->chunks));
+	if (counts && copy->chunks) {
+		working_set_count(set, CHUNK_ORDER, counts, count);
+		find_chunks(copy, counts, count);
+		copy->ret = map_chunks(copy);
+	} else {
+		copy->ret = -ENOMEM;
+	}
+	free(counts);
+	return copy->ret;
+}
+
 static int copy_dense(const struct prefetch *prefetch, struct error *err)
 {
-	struct gmem *mem = prefetch->populate.mem;
-	const size_t count = gmem_size(mem) / CHUNK;
-	struct copy copy = {.mem = mem, .filters = prefetch->filters};
-	AUTO_FREE uint32_t *counts = NULL;
+	struct copy copy = {
+		.mem = prefetch->populate.mem,
+		.filters = prefetch->filters,
+	};
 
-	if (gmem_backing(mem) != GMEM_FILE)
+	if (gmem_backing(copy.mem) != GMEM_FILE)
 		return 0;
-	counts = calloc(count + 1, sizeof(*counts));
-	copy.chunks = calloc(count + 1, sizeof(*copy.chunks));
-	if (!counts || !copy.chunks) {
-		free(copy.chunks);
-		return error_set_os(err, ENOMEM, "The working set:");
-	}
-	working_set_count(prefetch->set, CHUNK_ORDER, counts, count);
-	find_chunks(&copy, counts, count);
-	copy.ret = map_chunks(&copy);
-	if (!copy.ret)
+	if (!prepare(&copy, prefetch->set))
 		copy_all(&copy);
 	free(copy.chunks);
 	if (copy.ret)
