@@ -137,27 +137,53 @@ static void *map_at(const struct gmem *mem, const struct gmem_region *region,
 		    region->fd < 0 ? 0 : (off_t)region->fd_off);
 }
 
-static int map_region(const struct gmem *mem, struct gmem_region *region)
+/* The boundary below a place that was free: mostly there is room, and then this
+ * is half of the calls that reserving takes. MAP_FAILED: there was none. */
+static void *map_below(const struct gmem *mem, const struct gmem_region *region,
+		       void *place)
 {
-	uint8_t *at;
+	void *at = (void *)ALIGN_DOWN((uintptr_t)place, HUGE_PAGE_SIZE);
+	void *hva = map_at(mem, region, at, MAP_FIXED_NOREPLACE);
+
+	if (hva == at || hva == MAP_FAILED)
+		return hva;
+	munmap(hva, region->len); /* before Linux 4.17 it was a hint */
+	return MAP_FAILED;
+}
+
+static void *map_reserved(const struct gmem *mem,
+			  const struct gmem_region *region)
+{
+	void *at = gmem_reserve(region->len);
+	void *hva = at ? map_at(mem, region, at, MAP_FIXED) : MAP_FAILED;
+	int code = errno;
+
+	if (at && hva == MAP_FAILED)
+		munmap(at, region->len);
+	errno = at ? code : ENOMEM;
+	return hva;
+}
+
+static void *map_aligned(const struct gmem *mem,
+			 const struct gmem_region *region)
+{
 	/* Since Linux 6.7 large mappings are aligned without being asked. */
 	void *hva = map_at(mem, region, NULL, 0);
+	void *place = hva;
+
+	if (hva == MAP_FAILED || (uintptr_t)hva % HUGE_PAGE_SIZE == 0)
+		return hva;
+	munmap(hva, region->len);
+	hva = map_below(mem, region, place);
+	return hva == MAP_FAILED ? map_reserved(mem, region) : hva;
+}
+
+static int map_region(const struct gmem *mem, struct gmem_region *region)
+{
+	void *hva = map_aligned(mem, region);
 
 	if (hva == MAP_FAILED)
 		return -errno;
-	if ((uintptr_t)hva % HUGE_PAGE_SIZE) {
-		munmap(hva, region->len);
-		at = gmem_reserve(region->len);
-		if (!at)
-			return -ENOMEM;
-		hva = map_at(mem, region, at, MAP_FIXED);
-		if (hva == MAP_FAILED) {
-			int ret = -errno;
-
-			munmap(at, region->len);
-			return ret;
-		}
-	}
 	region->hva = hva;
 	if (mem->pages == GMEM_PAGES_TRANSPARENT &&
 	    madvise(hva, region->len, MADV_HUGEPAGE) &&

@@ -28,6 +28,11 @@ enum {
 	EXIT_BAD_ARGUMENTS = 153,
 };
 
+/* calloc clears what it takes from the heap, needed or not, and thereby makes
+ * it private memory. The devices with buffers of their own are larger than
+ * this: they get pages that are clear already, and have those that they use. */
+#define LARGE_OBJECT 32768
+
 /*
  * Each connection of a socket device needs a descriptor, and 1024 is the usual
  * soft limit, there for the sake of select. Failing is no harm until then.
@@ -363,6 +368,7 @@ int main(int argc, char *argv[])
 	/* An arena per thread would cost memory and system calls; there is
 	 * little to contend for. */
 	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_MMAP_THRESHOLD, LARGE_OBJECT);
 	raise_fd_limit();
 	grow_fd_table();
 	unblock_stdout();

@@ -7,10 +7,13 @@
  */
 #include "vmm/metrics_schema.h"
 
+/* Zero; does not compile if the zero at the end has no place. */
+#define FITS(text) (0 * sizeof(char[sizeof(text) <= FIELD_NAME_SIZE ? 1 : -1]))
+
 /* clang-format takes a `#` behind a brace for a directive. */
 #define FIELD(text, kind, offset)                                              \
 	{                                                                      \
-		text, kind, offset                                             \
+		text, kind, (offset) + FITS(text)                              \
 	}
 
 /* One row per field; the struct's member has the field's name. */
@@ -68,7 +71,7 @@ static const struct field vhost_user_block_fields[] = {
 };
 
 static const struct field deprecated_fields[] = {
-	{"deprecated_http_api_calls", COUNT, 0},
+	FIELD("deprecated_http_api_calls", COUNT, 0),
 };
 
 static const struct field get_api_fields[] = {

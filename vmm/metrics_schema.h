@@ -16,10 +16,14 @@ enum kind {
 	NO_AGG, /* no storage: latencies of what is not there */
 };
 
+#define FIELD_NAME_SIZE 32
+
+/* Without pointers: what has to be relocated costs every start a page of
+ * private memory for each 4 KiB of it. */
 struct field {
-	const char *name;
-	enum kind kind;
-	size_t offset; /* in the section's struct */
+	char name[FIELD_NAME_SIZE];
+	enum kind kind : 8;
+	uint16_t offset; /* in the section's struct */
 };
 
 struct section {

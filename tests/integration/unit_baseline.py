@@ -3,8 +3,10 @@
 """How counted figures are compared with tests/perf/baseline.json, and that the
 file and the gate's table are of the same figures."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -57,6 +59,23 @@ def load_gate():
         importlib.util.spec_from_loader("gate", loader))
     loader.exec_module(module)
     return module
+
+
+def gate_on(t, sets):
+    """The program, with these sets in a file of the test's."""
+    gate = load_gate()
+    gate.BASELINE = t.write("baseline.json", baseline.text_of(sets))
+    gate.GATED = {"counted-block": ("block_ms",),
+                  "counted-boot": ("exits",)}
+    return gate
+
+
+def said(work, *arguments):
+    """(what it returns, what it prints)."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        result = work(*arguments)
+    return result, out.getvalue()
 
 
 def compare(key, **measured):
@@ -172,6 +191,63 @@ def an_update_replaces_its_key_and_leaves_others(t):
                                                 {"exits": 90}]
     assert len(baseline.updated(SETS, {**KEY, "qemu": "9"},
                                 {"exits": 90})) == 3
+
+
+@test
+def the_gate_says_which_figure_grew(t):
+    gate = gate_on(t, SETS)
+    failures, text = said(gate.check, KEY, {"block_ms": 30.0, "exits": 90},
+                          list(gate.GATED), {})
+    assert failures == 1
+    assert "1..2\nnot ok 1 - block_ms\n# block_ms was 20 and is 30, 50.0 % " \
+        "more" in text, text
+    assert "# NOTE exits was 100 and is 90, 10.0 % less" in text, text
+
+
+@test
+def the_gate_says_which_part_of_a_key_is_new(t):
+    gate = gate_on(t, SETS)
+    failures, text = said(gate.check, {**KEY, "libc": "glibc 2.41"},
+                          {"block_ms": 20.0, "exits": 100},
+                          list(gate.GATED), {})
+    assert not failures
+    assert "# NOTE no baseline for libc glibc 2.41, only for glibc 2.36" \
+        in text, text
+
+
+@test
+def what_could_not_be_measured_fails_the_gate_once(t):
+    gate = gate_on(t, SETS)
+    failures, text = said(gate.check, KEY, {"exits": 100}, list(gate.GATED),
+                          {"counted-block": "lab.py ended with 125"})
+    assert failures == 1
+    assert "not ok 2 - counted-block" in text, text
+    assert "lab.py ended with 125" in text, text
+
+
+@test
+def a_part_of_the_gate_misses_nothing_else(t):
+    gate = gate_on(t, SETS)
+    failures, text = said(gate.check, KEY, {"exits": 100}, ["counted-boot"],
+                          {})
+    assert not failures and text.startswith("1..1\n"), text
+
+
+@test
+def a_damaged_baseline_fails_the_gate(t):
+    gate = gate_on(t, SETS)
+    t.write("baseline.json", "<<<<<<<")
+    failures, text = said(gate.check, KEY, {"exits": 100}, list(gate.GATED),
+                          {})
+    assert failures == 1 and "damaged" in text, text
+
+
+@test
+def a_part_is_updated_alone(t):
+    gate = gate_on(t, SETS)
+    said(gate.update, KEY, {"exits": 80}, ["counted-boot"])
+    assert baseline.read(gate.BASELINE)[1] == {
+        "key": KEY, "figures": {"block_ms": 20.0, "exits": 80}}
 
 
 @test

@@ -6,6 +6,7 @@ says it prints, each section is filled by a benchmark."""
 
 import os
 import re
+import runpy
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -78,6 +79,13 @@ def every_row_is_printed_by_a_program_that_says_so(t):
 
 
 @test
+def every_figure_has_one_row(t):
+    names = [row.name for _, _, rows in figures.SECTIONS for row in rows]
+    for name in sorted(set(names)):
+        t.point(names.count(name) == 1, name)
+
+
+@test
 def every_section_is_filled_by_a_benchmark(t):
     filled = {title for one in benchmarks.BENCHMARKS for title in one.fills}
     titles = {title for title, _, _ in figures.SECTIONS}
@@ -94,6 +102,18 @@ def missing_figures_are_missed_if_their_benchmarks_ran(t):
         for row in rows]
     assert not benchmarks.missed([], {})
     assert benchmarks.unknown(["binary_bytes", "odd_us"]) == ["odd_us"]
+
+
+@test
+def a_part_can_be_taken_or_left_out(t):
+    wanted = runpy.run_path(os.path.join(PERF, "run"))["wanted"]
+    for words, name, taken in (
+            ([], "start", True), (["rest"], "restore", True),
+            (["rest"], "start", False), (["-counted"], "counted-io", False),
+            (["-counted"], "start", True), (["io", "-counted"], "x-io", True),
+            (["io", "-counted"], "counted-io", False),
+            (["io", "-counted"], "start", False)):
+        t.point(wanted(name, words) == taken, "%s of %s" % (name, words))
 
 
 if __name__ == "__main__":

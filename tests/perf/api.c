@@ -14,8 +14,8 @@
  *   api_8_requests_per_s    the same on 8 connections
  *   api_8_request_p50_us, api_8_request_p99_us
  *   api_connections_per_s   connect, GET /, close
- *   api_put_us              PUT /machine-config, the median
- *   api_running_request_us  GET /vm/config while the guest runs, the median
+ *   api_put_p50_us          PUT /machine-config, the median
+ *   api_config_p50_us       GET /vm/config while the guest runs, the median
  */
 #include "tests/perf/perf.h"
 #include "vmm/util.h"
@@ -169,14 +169,13 @@ int main(int argc, char *argv[])
 	measure_one(&bench);
 	measure_many(&bench);
 	measure_connections(&bench);
-	measure_request(&bench, "api_put_us", "PUT", "/machine-config",
+	measure_request(&bench, "api_put_p50_us", "PUT", "/machine-config",
 			"{\"vcpu_count\":1,\"mem_size_mib\":128}");
 	monitor_configure(&bench.monitor, argv[2], 128);
 	monitor_request(&bench.monitor, "PUT", "/actions",
 			"{\"action_type\":\"InstanceStart\"}");
 	monitor_expect(&bench.monitor, "ready\n");
-	measure_request(&bench, "api_running_request_us", "GET", "/vm/config",
-			"");
+	measure_request(&bench, "api_config_p50_us", "GET", "/vm/config", "");
 	monitor_kill(&bench.monitor);
 	return EXIT_SUCCESS;
 }

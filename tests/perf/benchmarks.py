@@ -12,6 +12,8 @@ import tempfile
 import threading
 from collections import namedtuple
 
+import monitors
+from carry import take_along
 from figures import FIGURES, SECTIONS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -20,6 +22,8 @@ LAB = os.path.join(ROOT, "tests/lab/lab.py")
 # Whoever dies takes along what it started.
 ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 LIMIT_SECONDS = 600
+# Counted scripts use half a minute; an emulator that hangs does so busily.
+LIMIT_CPU_SECONDS = 150
 NATIVE_LIMIT_SECONDS = 180
 
 Benchmark = namedtuple("Benchmark", "name needs seconds what run fills")
@@ -70,33 +74,57 @@ class Bench:
         """A script of this directory in the counted lab."""
         with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
             shutil.copy(self.ember, job)
-            for name in os.listdir(HERE):
-                if name.startswith("counted"):
-                    shutil.copy(os.path.join(HERE, name), job)
-            if own_initrd:
-                self._make_initrd(job)
-            # Who else may read them here depends on the checkout.
-            for name in os.listdir(job):
-                os.chmod(os.path.join(job, name), 0o755)
-            yield from self.run(
-                [sys.executable, LAB, "count", "--job", job, "--python",
-                 "--files", files, "--timeout", str(LIMIT_SECONDS),
-                 "--seed", str(seed), "--env", "PYTHONHASHSEED=0",
-                 "--env", "PYTHONDONTWRITEBYTECODE=1", "python3", script,
-                 "/job/ember", "/assets"])
+            self._fill(job, "counted", own_initrd and self._initrd())
+            yield from self._count(job, files, script, "/job/ember",
+                                   "/assets", seed=seed)
 
-    def _make_initrd(self, job):
+    def counted_peers(self):
+        """The same Linux guest on each monitor that is found, on a host of its
+        own."""
+        for driver, program in monitors.all_drivers(self.ember):
+            with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
+                self._fill(job, ("counted", "monitors"), self._initrd())
+                there = take_along(program, os.path.join(job, "peer"),
+                                   "/job/peer")
+                try:
+                    yield from self._count(
+                        job, "bzImage", "counted_peer.py", driver.__name__,
+                        there, "/assets", cpu=LIMIT_SECONDS)
+                except Failed as error:
+                    yield "# %s: %s\n" % (driver.name, error)
+
+    @staticmethod
+    def _fill(job, scripts, initrd):
+        """Scripts by the beginning of their names; the guest's initramfs."""
+        for name in os.listdir(HERE):
+            if name.startswith(scripts):
+                shutil.copy(os.path.join(HERE, name), job)
+        if initrd:
+            with open(os.path.join(job, "initrd"), "wb") as out:
+                out.write(initrd)
+        # Who else may read them here depends on the checkout.
+        for name in os.listdir(job):
+            os.chmod(os.path.join(job, name), 0o755)
+
+    def _count(self, job, files, *words, seed=1, cpu=LIMIT_CPU_SECONDS):
+        """A script of a job in the counted lab."""
+        return self.run(
+            [sys.executable, LAB, "count", "--job", job, "--python",
+             "--files", files, "--timeout", str(LIMIT_SECONDS),
+             "--cpu", str(cpu), "--seed", str(seed),
+             "--env", "PYTHONHASHSEED=0",
+             "--env", "PYTHONDONTWRITEBYTECODE=1", "python3", *words])
+
+    def _initrd(self):
         """The guests' own, with the agent in it."""
         for line in self.run([sys.executable, LAB, "assets"]):
             name, _, path = line.strip().partition("=")
             if name == "initrd":
-                with open(os.path.join(job, "initrd"), "wb") as out:
-                    subprocess.run(
-                        [sys.executable, os.path.join(ROOT,
-                                                      "tests/lab/cpio.py"),
-                         path, os.path.join(self.build,
-                                            "tests/guests/agent"),
-                         "bin/agent"], stdout=out, check=True)
+                return subprocess.run(
+                    [sys.executable, os.path.join(ROOT, "tests/lab/cpio.py"),
+                     path, os.path.join(self.build, "tests/guests/agent"),
+                     "bin/agent"], stdout=subprocess.PIPE, check=True).stdout
+        raise Failed("there is no initrd for guests")
 
 
 def sizes(bench):
@@ -104,23 +132,24 @@ def sizes(bench):
     yield "jailer_bytes %d\n" % os.path.getsize(bench.jailer)
 
 
-CLONES = (1, 4, 16, 64, 256, 1000)
+# How many at once, and how often.
+CLONES = ((1, 15), (4, 15), (16, 9), (64, 5), (256, 5), (1000, 3))
 
 
 def clones(bench):
-    """The curves, and the figures at 256; at 1,000 clones_1000_up_ms and
-    clones_1000_per_s."""
+    """The curves, and the figures at 256; at 1,000 clones_1000_up_ms,
+    clones_1000_per_s and clones_1000_down_ms."""
     curves = {"clones_up_ms": [], "clone_dirty_kib": [], "clone_pss_kib": []}
-    for count in CLONES:
+    for count, rounds in CLONES:
         for line in bench.native("clones", bench.ember, bench.guest("clone"),
-                                 count):
+                                 count, rounds):
             name, value = line.split()[:2]
             if name in curves:
                 curves[name].append("%d=%s" % (count, value))
             if count == 256:
                 yield line
             elif count == 1000 and name.startswith("clones_"):
-                yield "%s %s\n" % (name.replace("_", "_1000_", 1), value)
+                yield line.replace("_", "_1000_", 1)
     for name, points in curves.items():
         yield "curve %s %s\n" % (name, " ".join(points))
 
@@ -180,6 +209,8 @@ BENCHMARKS = (
     Benchmark("counted-snapshot", "lab", 60, "snapshots of a Debian guest",
               lambda b: b.counted("counted_snapshot.py", "bzImage", True),
               ("Snapshots of a Debian guest",)),
+    Benchmark("counted-peers", "lab", 200, "a Debian guest on all monitors",
+              Bench.counted_peers, ()),
 )
 
 

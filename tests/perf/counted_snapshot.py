@@ -12,7 +12,8 @@ it a few times. One line per figure:
     diff_create_ms    the same for a Diff of a second of an idle guest
     vsock_answer_ms   exec of `ember --restore` to the first byte that an echo
                       server in the guest has sent back
-    console_byte_ms   the same to the first byte on the console, where a key
+    answer_cpu_us     CPU time of the monitor's threads by then, vCPUs apart
+    console_byte_ms   exec to the first byte on the console, where a key
                       waits that the guest echoes
     ready_ms          exec to the line on --ready-fd
     load_call_ms      PUT /snapshot/load of a monitor that is there already
@@ -35,7 +36,8 @@ import subprocess
 import sys
 import time
 
-from counted_machine import MIB, Machine, call, connect, start_monitor, took_ms
+from counted_machine import MIB, Machine, call, connect, monitor_ns, \
+    start_monitor, took_ms
 
 RAM_KIB = 256 << 10
 RESTORES = 5
@@ -130,7 +132,8 @@ def restore(ember):
     answer(conn)
     answered = time.monotonic_ns()
     figures = {"ready_ms": (running - start) / 1e6,
-               "vsock_answer_ms": (answered - start) / 1e6}
+               "vsock_answer_ms": (answered - start) / 1e6,
+               "answer_cpu_us": monitor_ns(pid) / 1e3}
     figures["resident_kib"], figures["touched_kib"] = resident(pid)
     figures.update(load_phases())
     os.kill(pid, 9)

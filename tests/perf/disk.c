@@ -157,10 +157,11 @@ int main(int argc, char *argv[])
 	for (enum engine engine = SYNC; engine < ENGINES; engine++)
 		start(&subjects[engine].monitor, argv[1], argv[2],
 		      engine_names[engine], engine);
-	/* In turn, so that others on the machine are in both. */
+	/* In turn, so that others on the machine are in both, and neither is
+	 * always first. */
 	for (size_t round = 0; round < rounds; round++)
-		for (enum engine engine = SYNC; engine < ENGINES; engine++)
-			measure(&subjects[engine], round);
+		for (size_t i = 0; i < ENGINES; i++)
+			measure(&subjects[(i + round) % ENGINES], round);
 	for (enum engine engine = SYNC; engine < ENGINES; engine++) {
 		monitor_kill(&subjects[engine].monitor);
 		print_subject(&subjects[engine], engine, rounds);

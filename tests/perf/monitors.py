@@ -12,6 +12,7 @@ the counted lab with Linux ones (counted*.py).
                            line, or in a file
     monitor.first_byte()   when the guest began to speak
     monitor.console        what it says
+    monitor.type(text)     to the guest's console
     monitor.save()         pauses it and saves it; (microseconds, files)
     monitor.save_changes() the same of what the guest wrote to since; it goes on
                            then
@@ -36,6 +37,7 @@ import socket
 import subprocess
 import threading
 import time
+import tty
 from collections import namedtuple
 
 PATIENCE = 20  # seconds
@@ -43,10 +45,11 @@ NAP = 20e-6
 
 # drives: [(name, path)], not the root; tap: a device's name; vsock: a path.
 # tracked: what it writes to is noted, for snapshots of changes; template: it is
-# saved to be restored many times, and will not go on.
+# saved to be restored many times, and will not go on; typed: its console is
+# typed on.
 Guest = namedtuple(
-    "Guest", "kernel ram_mib initrd args drives tap vsock tracked template",
-    defaults=(128, None, "", (), None, None, False, False))
+    "Guest", "kernel ram_mib initrd args drives tap vsock tracked template "
+    "typed", defaults=(128, None, "", (), None, None, False, False, False))
 MAC = "06:00:ac:10:00:02"
 CID = 3
 
@@ -91,7 +94,10 @@ class Console(threading.Thread):
 
     def run(self):
         while True:
-            part = self.pipe.read(65536)
+            try:
+                part = self.pipe.read(65536)
+            except OSError:  # a terminal whose other side was closed
+                part = b""
             with self.changed:
                 if part and not self.first_us:
                     self.first_us = now_us()
@@ -129,13 +135,14 @@ class Monitor:
     vcpu = "vcpu"    # what the names of its vCPU threads have in them
     only_bzimage = False  # takes no other kernels
     saves_changes = False
+    types_on_terminals = False  # takes no input from a pipe
 
     def __init__(self, program, directory, guest, number=0):
         """Several may use the same directory if they have numbers."""
         self.program = program
         self.directory = directory
         self.guest = guest
-        self.process = self.control = self.console = None
+        self.process = self.control = self.console = self.input = None
         self.sock = os.path.join(directory, "control%d" % number)
         self.errors = os.path.join(directory, "errors%d" % number)
 
@@ -145,12 +152,30 @@ class Monitor:
         for path in (self.sock, self.guest.vsock):
             if path and os.path.exists(path):
                 os.unlink(path)
+        output, stdin, self.input, stdout = self._streams()
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, bufsize=0, cwd=self.directory,
+                argv, stdin=stdin, stdout=stdout, stderr=errors,
+                cwd=self.directory,
                 env={"PATH": "/usr/bin:/bin", "HOME": self.directory})
-        self.console = Console(self.process.stdout)
+        os.close(stdin)
+        os.close(stdout)
+        self.console = Console(output)
+
+    def _streams(self):
+        """Our end of its output, its input, and the other way round."""
+        if self.guest.typed and self.types_on_terminals:
+            ours, theirs = os.openpty()
+            tty.setraw(theirs)
+            return (open(os.dup(ours), "rb", 0), theirs, open(ours, "wb", 0),
+                    os.dup(theirs))
+        ours_out, theirs_out = os.pipe()
+        theirs_in, ours_in = os.pipe()
+        return (open(ours_out, "rb", 0), theirs_in, open(ours_in, "wb", 0),
+                theirs_out)
+
+    def type(self, text):
+        self.input.write(text)
 
     def last_words(self):
         """The first line of what it complained of."""
@@ -205,9 +230,9 @@ class Monitor:
             self.control.close()
         if self.console:
             self.console.join()
-            self.process.stdin.close()
-            self.process.stdout.close()
-        self.process = self.control = self.console = None
+            self.console.pipe.close()
+            self.input.close()
+        self.process = self.control = self.console = self.input = None
 
     # -------------------------------------------------------------- figures
 
@@ -603,7 +628,7 @@ class CloudHypervisor(Http):
 
     name = "Cloud Hypervisor"
     variable, command = "CLOUD_HYPERVISOR", "cloud-hypervisor"
-    vcpu = "vcpu"
+    types_on_terminals = True
     ping = "/api/v1/vmm.ping"
 
     def arguments(self, *more):
@@ -682,6 +707,7 @@ class Kvmtool(Monitor):
     vcpu = "kvm-vcpu"
     # It takes no kernel but a bzImage, and enters that in real mode.
     only_bzimage = True
+    types_on_terminals = True
 
     def run(self):
         guest = self.guest

@@ -50,6 +50,36 @@ PEER_FIGURES = (
          "binary_bytes", False),
 )
 
+# Of a Debian guest, in the counted lab (counted_peer.py).
+LINUX_FIGURES = (
+    Pair("linux_start_ms", "Linux: start command to its answer", "ms",
+         "start_call_ms", False),
+    Pair("linux_exec_init_ms", "... exec to the guest's first process", "ms",
+         None, True),
+    Pair("linux_init_ms", "... kernel start to it, by the guest's clock",
+         "ms", "boot_to_init_ms", False),
+    Pair("linux_exits", "... exits to user space until drivers are up", "",
+         "exits", False),
+    Pair("linux_rss_kib", "... resident beside guest RAM", "KiB", None,
+         False),
+    Pair("linux_dirty_kib", "... private and dirty", "KiB", None, False),
+    Pair("linux_block_ms", "... CPU for 1,550 requests of 4 KiB and 24 MiB",
+         "ms", "block_ms", True),
+    Pair("linux_ping_us", "... CPU for an echo by network", "us", "ping_us",
+         True),
+    Pair("linux_vsock_us", "... CPU for a byte by vsock, there and back",
+         "us", "vsock_round_trip_us", True),
+    Pair("linux_vsock_mib_us", "... CPU for a MiB by vsock to the guest",
+         "us", "vsock_mib_in_us", True),
+    Pair("linux_snapshot_ms", "... full snapshot of 256 MiB", "ms",
+         "full_create_ms", False),
+    Pair("linux_snapshot_kib", "... its files", "KiB", "full_memory_kib",
+         False),
+    Pair("linux_restore_ms", "... exec of a restore to a vsock answer", "ms",
+         "tuned_vsock_answer_ms", True),
+)
+ALL_FIGURES = PEER_FIGURES + LINUX_FIGURES
+
 WARM_UPS = 1
 REQUESTS = 100     # a run
 CHANGES_EVERY = 4  # runs
@@ -172,7 +202,7 @@ class Peer:
         monitor.boot()
         monitor.console.wait_for(b"ready\n")
         for _ in range(2):
-            monitor.process.stdin.write(b"%d\n" % CHANGES_MIB)
+            monitor.type(b"%d\n" % CHANGES_MIB)
             monitor.console.wait_for(b"dirty %d\n" % CHANGES_MIB)
             took, files = monitor.save_changes()
             kib = disk_kib(monitor.directory, files)
@@ -260,7 +290,8 @@ class Peer:
         self.in_a_life(self.save, ("snapshot_us", "snapshot_kib"), "copy")
         if number % CHANGES_EVERY == WARM_UPS:
             self.in_a_life(self.changes, ("changes_us", "changes_kib"),
-                           "dirty", tracked=True, ram_mib=TRACKED_RAM_MIB)
+                           "dirty", tracked=True, typed=True,
+                           ram_mib=TRACKED_RAM_MIB)
         self.restored()
 
     def prepare(self):

@@ -191,8 +191,8 @@ void answer_read(int socket)
 	}
 }
 
-void monitor_request(struct monitor *monitor, const char *method,
-		     const char *path, const char *body)
+void monitor_send(struct monitor *monitor, const char *method, const char *path,
+		  const char *body)
 {
 	char text[1024];
 	int len = snprintf(text, sizeof(text),
@@ -202,7 +202,35 @@ void monitor_request(struct monitor *monitor, const char *method,
 
 	if (write(monitor->socket, text, (size_t)len) != len)
 		die("write");
+}
+
+void monitor_request(struct monitor *monitor, const char *method,
+		     const char *path, const char *body)
+{
+	monitor_send(monitor, method, path, body);
 	answer_read(monitor->socket);
+}
+
+void wait_for_both(struct monitor *monitor, uint64_t start_ns,
+		   double *ret_answer_us, double *ret_byte_us)
+{
+	struct pollfd fds[] = {{.fd = monitor->socket, .events = POLLIN},
+			       {.fd = monitor->console, .events = POLLIN}};
+
+	while (fds[0].fd >= 0 || fds[1].fd >= 0) {
+		if (poll(fds, 2, TIMEOUT_MS) <= 0)
+			die("no answer, or no byte");
+		if (fds[0].revents) {
+			*ret_answer_us = since_us(start_ns);
+			answer_read(monitor->socket);
+			fds[0].fd = -1;
+		}
+		if (fds[1].revents) {
+			*ret_byte_us = since_us(start_ns);
+			monitor_byte(monitor);
+			fds[1].fd = -1;
+		}
+	}
 }
 
 char monitor_byte(struct monitor *monitor)
@@ -457,7 +485,7 @@ static void add_up(struct phases_of_run *run, size_t phases)
 void print_phases(const char *name, const char *const phases[],
 		  struct phases_of_run *runs, size_t count)
 {
-	size_t first = count * 2 / 5, end = count * 3 / 5 + 1, phase_count = 0;
+	size_t first = count / 20, end = count / 4 + 1, phase_count = 0;
 
 	while (phases[phase_count])
 		phase_count++;

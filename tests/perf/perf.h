@@ -64,6 +64,15 @@ void monitor_spawn_api(struct monitor *monitor, const char *ember,
 /* The API appears when it appears: tries until it does, at most 5 s. */
 void monitor_connect(struct monitor *monitor, uint64_t start_ns);
 
+/* Sends a request. */
+void monitor_send(struct monitor *monitor, const char *method, const char *path,
+		  const char *body);
+
+/* Waits for the answer and the guest's next byte, in whatever order they come:
+ * microseconds from @start_ns to each. */
+void wait_for_both(struct monitor *monitor, uint64_t start_ns,
+		   double *ret_answer_us, double *ret_byte_us);
+
 /* Sends a request and reads the answer, which must be a 2xx. */
 void monitor_request(struct monitor *monitor, const char *method,
 		     const char *path, const char *body);
@@ -125,9 +134,9 @@ void print_figure(const char *name, double *values, size_t count);
 /* `samples NAME VALUE...` of sorted values, at most a few hundred of them. */
 void print_samples(const char *name, const double *values, size_t count);
 
-/* `phases NAME PHASE=VALUE...`: what runs of middling length spend their time
- * on. The means of the middle fifth of all runs, which medians of single phases
- * would not do, add up. Sorts the runs. */
+/* `phases NAME PHASE=VALUE...`: what the faster quarter of all runs spends its
+ * time on, but for the twentieth that is fastest: whoever is interrupted says
+ * nothing about phases. These are means, which add up. Sorts the runs. */
 void print_phases(const char *name, const char *const phases[],
 		  struct phases_of_run *runs, size_t count);
 

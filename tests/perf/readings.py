@@ -5,7 +5,7 @@
     samples NAME VALUE...      all runs of a figure, for distributions
     phases NAME WORD=VALUE...  what a time consists of, in order
     curve NAME X=VALUE...      a figure for several sizes
-    peer MONITOR NAME VALUE    a monitor's figure (peers.PEER_FIGURES), "ember"
+    peer MONITOR NAME VALUE    a monitor's figure (peers.ALL_FIGURES), "ember"
                                being one; _ stands for a blank in its name
 
 Other lines, and what is in `#` comments, are for people.

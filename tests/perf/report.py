@@ -9,7 +9,7 @@ import platform
 import svg
 from figures import (FIGURES, GOALS, ORIGIN, SECTIONS, UNMEASURED, kept,
                      within)
-from peers import PEER_FIGURES
+from peers import ALL_FIGURES
 
 WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
          "files": "the build"}
@@ -84,6 +84,12 @@ def machine():
         memory = "%.0f GiB" % (int(lines.readline().split()[1]) / 1048576)
     return {"processor": model, "processors": os.cpu_count(),
             "memory": memory, "kernel": platform.release()}
+
+
+def sentence(label):
+    """A row's label where it stands alone."""
+    words = label.lstrip(". ")
+    return words[:1].upper() + words[1:]
 
 
 def in_handy_unit(samples):
@@ -176,7 +182,7 @@ class Report:
     def _shares(self, name):
         """{peer: what part of its figure ours is}."""
         found = {}
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             for peer, values in self.peers.items():
                 theirs = values.get(pair.name)
@@ -191,7 +197,7 @@ class Report:
         for name in others:
             head += [name, "ratio"]
         rows = []
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             row = [pair.label, _with_unit(ours, pair.unit)]
             for name in others:
@@ -203,7 +209,7 @@ class Report:
 
     def _dashes(self):
         """What a monitor could not do, and why."""
-        labels = {pair.name: pair.label for pair in PEER_FIGURES}
+        labels = {pair.name: pair.label for pair in ALL_FIGURES}
         lines = []
         for name, values in self.peers.items():
             reasons = {}
@@ -273,7 +279,7 @@ class Report:
                            "byte"}.get(name, name)
             self._draw(directory, "phases-%s.svg" % name, title,
                        svg.waterfall(title, phases, "us",
-                                     "of the runs of middling length"))
+                                     "means of the faster quarter of all runs"))
 
     def _draw_samples(self, directory):
         for file, title, names in DISTRIBUTIONS:
@@ -335,14 +341,14 @@ class Report:
     def _draw_peers(self, directory):
         if len(self.peers) < 2:
             return
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             values = [(name, [found.get(pair.name)])
                       for name, found in self.peers.items()]
             if sum(v[0] is not None for _, v in values) > 1 and pair.drawn:
-                file = "peers-%s.svg" % pair.name
-                self._draw(directory, file, pair.label, svg.bars(
-                    pair.label, values, [pair.unit], pair.unit,
-                    "same machine, same run"))
+                title = sentence(pair.label)
+                self._draw(directory, "peers-%s.svg" % pair.name, title,
+                           svg.bars(title, values, [pair.unit], pair.unit,
+                                    "same machine, same run", EMBER))
 
     def write(self, directory):
         os.makedirs(directory, exist_ok=True)

@@ -14,6 +14,8 @@
  *   restore_ratio          of these two, of their 10th percentiles: on a busy
  *                          machine medians tell who else was running
  *   restore_api_us         exec of the monitor to the answer of GET /
+ *   load_call_us           PUT /snapshot/load of a monitor that waits for it,
+ * to its answer load_first_byte_us     ... to the guest's first byte
  *   restore_rss_kib        resident memory beside guest RAM, after that
  *   restore_dirty_kib      the private and dirty part of it
  *   restore_ram_dirty_kib  guest RAM that is the copy's own
@@ -27,6 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RAM_KIB (128 * 1024)
@@ -35,6 +38,8 @@ enum figure {
 	FIRST_BYTE,
 	FLOOR,
 	API,
+	LOAD_CALL,
+	LOAD_BYTE,
 	RSS,
 	DIRTY,
 	RAM_DIRTY,
@@ -42,8 +47,9 @@ enum figure {
 };
 
 static const char *const names[FIGURES] = {
-	"restore_first_byte_us", "restore_floor_us",  "restore_api_us",
-	"restore_rss_kib",	 "restore_dirty_kib", "restore_ram_dirty_kib",
+	"restore_first_byte_us", "restore_floor_us",	  "restore_api_us",
+	"load_call_us",		 "load_first_byte_us",	  "restore_rss_kib",
+	"restore_dirty_kib",	 "restore_ram_dirty_kib",
 };
 
 enum phase { SPAWN, UNTIL_MAIN, LOAD };
@@ -129,6 +135,31 @@ static void measure(const char *ember, const struct template *template,
 	monitor_kill(&monitor);
 }
 
+/* What those do who have monitors ready, or know only the API. The byte may
+ * come before the answer. */
+static void measure_load(const char *ember, const struct template *template,
+			 double *values)
+{
+	const struct timespec settle = {.tv_nsec = 10000000};
+	struct monitor monitor;
+	char body[512];
+	uint64_t start;
+
+	monitor_spawn_api(&monitor, ember, 0);
+	monitor_connect(&monitor, monotonic_ns());
+	monitor_request(&monitor, "GET", "/", "");
+	nanosleep(&settle, NULL);
+	snprintf(body, sizeof(body),
+		 "{\"snapshot_path\":\"%s\",\"resume_vm\":true,"
+		 "\"mem_backend\":{\"backend_type\":\"File\","
+		 "\"backend_path\":\"%s\"}}",
+		 template->state, template->memory);
+	start = monotonic_ns();
+	monitor_send(&monitor, "PUT", "/snapshot/load", body);
+	wait_for_both(&monitor, start, &values[LOAD_CALL], &values[LOAD_BYTE]);
+	monitor_kill(&monitor);
+}
+
 /* Metrics have to be opened before: a few microseconds that others need not
  * wait for. */
 static void measure_phases(const char *ember, const struct template *template,
@@ -183,6 +214,7 @@ int main(int argc, char *argv[])
 
 		measure_floor(argv[0], run);
 		measure(argv[1], &template, run);
+		measure_load(argv[1], &template, run);
 		measure_phases(argv[1], &template, phases[MAX(i, 0)].us);
 		for (size_t f = 0; f < FIGURES && i >= 0; f++)
 			values[f][i] = run[f];

@@ -20,7 +20,6 @@
 #include "vmm/util.h"
 
 #include <dirent.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -83,39 +82,6 @@ static double cpu_us(pid_t pid)
 	return total;
 }
 
-static void start_guest(struct monitor *monitor, double *values)
-{
-	const char *body = "{\"action_type\":\"InstanceStart\"}";
-	char text[256], byte, answer[512];
-	int len = snprintf(text, sizeof(text),
-			   "PUT /actions HTTP/1.1\r\nContent-Length: "
-			   "%zu\r\n\r\n%s",
-			   strlen(body), body);
-	struct pollfd fds[] = {{.fd = monitor->socket, .events = POLLIN},
-			       {.fd = monitor->console, .events = POLLIN}};
-	uint64_t start = monotonic_ns();
-
-	if (write(monitor->socket, text, (size_t)len) != len)
-		die("write");
-	while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-		if (poll(fds, 2, 5000) <= 0)
-			die("no first byte");
-		if (fds[0].revents) {
-			values[START_CALL] = since_us(start);
-			if (read(fds[0].fd, answer, sizeof(answer)) < 12 ||
-			    answer[9] != '2')
-				die("InstanceStart refused");
-			fds[0].fd = -1;
-		}
-		if (fds[1].revents) {
-			values[FIRST_BYTE] = since_us(start);
-			if (read(fds[1].fd, &byte, 1) != 1)
-				die("the guest said nothing");
-			fds[1].fd = -1;
-		}
-	}
-}
-
 static double timed_request(struct monitor *monitor, const char *method,
 			    const char *path, const char *body)
 {
@@ -152,12 +118,16 @@ static void configure_and_start(struct monitor *monitor, const char *guest,
 				double *values, double *us)
 {
 	const struct timespec settle = {.tv_nsec = 20000000};
+	uint64_t start;
 
 	configure(monitor, guest, us);
 	/* An orchestrator has other things to do between configuring and
 	 * starting; what the monitor still has to tidy up is done by then. */
 	nanosleep(&settle, NULL);
-	start_guest(monitor, values);
+	start = monotonic_ns();
+	monitor_send(monitor, "PUT", "/actions",
+		     "{\"action_type\":\"InstanceStart\"}");
+	wait_for_both(monitor, start, &values[START_CALL], &values[FIRST_BYTE]);
 }
 
 static void measure(const char *ember, const char *guest, double *values)

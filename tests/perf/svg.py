@@ -12,7 +12,7 @@ WIDTH = 760
 LEFT, RIGHT, TOP, BOTTOM = 210, 90, 64, 46
 ROW = 26
 PLOT_HEIGHT = 260
-INK, FAINT = "#222222", "#dddddd"
+INK, FAINT, GREY = "#222222", "#dddddd", "#999999"
 
 
 def number(value):
@@ -99,9 +99,9 @@ def _grid_across(drawing, top, bottom, scale, steps, unit):
                  fill="#555555")
 
 
-def bars(title, groups, series, unit, subtitle=""):
+def bars(title, groups, series, unit, subtitle="", stressed=None):
     """@groups: [(label, [value or None for each of @series])], horizontal;
-    None is not drawn, but a dash."""
+    None is not drawn, but a dash. Beside a @stressed label others are grey."""
     thick = 16 if len(series) > 1 else 18
     group = thick * len(series) + 12
     top = TOP + (20 if len(series) > 1 else 0)
@@ -124,7 +124,8 @@ def bars(title, groups, series, unit, subtitle=""):
                 drawing.text(LEFT + 4, row + thick - 4, "\u2013")
                 continue
             drawing.box(LEFT, row + 1, value * scale, thick - 2,
-                        COLOURS[index % len(COLOURS)])
+                        COLOURS[index % len(COLOURS)]
+                        if stressed in (None, label) else GREY)
             drawing.text(LEFT + value * scale + 5, row + thick - 4,
                          number(value))
     return drawing.svg()

@@ -187,6 +187,33 @@ static void test_regions_are_aligned_for_huge_pages(void **state)
 	gmem_destroy(mem);
 }
 
+/* The place below the one that the kernel would choose is taken. */
+static void test_regions_are_aligned_without_room_below(void **state)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint8_t *place = mmap(NULL, MIB(4), PROT_NONE, flags, -1, 0);
+	uintptr_t below = ALIGN_DOWN((uintptr_t)place - 1, MIB(2));
+	struct gmem *mem = NULL;
+	void *other;
+
+	(void)state;
+	assert_ptr_not_equal(place, MAP_FAILED);
+	munmap(place, MIB(4));
+	other = mmap((void *)below, PAGE_SIZE_4K, PROT_NONE,
+		     flags | MAP_FIXED_NOREPLACE, -1, 0);
+	assert_int_equal(map_file(&mem, make_file(MIB(6)), GMEM_PAGES_4K, NULL),
+			 0);
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+
+		assert_int_equal((uintptr_t)region->hva % MIB(2), 0);
+		assert_memory_equal(region->hva, i ? "high" : "low", 3);
+	}
+	gmem_destroy(mem);
+	if (other != MAP_FAILED)
+		munmap(other, PAGE_SIZE_4K);
+}
+
 static void test_read_file_needs_all_bytes(void **state)
 {
 	struct gmem *mem = make(GMEM_ANONYMOUS);
@@ -671,6 +698,7 @@ int main(void)
 		cmocka_unit_test(test_copies_read_what_was_written),
 		cmocka_unit_test(test_memfd_regions_lie_one_behind_the_other),
 		cmocka_unit_test(test_regions_are_aligned_for_huge_pages),
+		cmocka_unit_test(test_regions_are_aligned_without_room_below),
 		cmocka_unit_test(test_read_file_needs_all_bytes),
 		cmocka_unit_test(test_every_way_of_writing_marks_dirty),
 		cmocka_unit_test(test_file_is_mapped_privately),

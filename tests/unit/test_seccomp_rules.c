@@ -233,6 +233,27 @@ static void test_compile_other_calls_are_refused(void **state)
 	}
 }
 
+/* What the kernel does with a number when a program is installed. */
+static bool is_tried(const struct sock_filter *code)
+{
+	while (BPF_CLASS(code->code) != BPF_RET) {
+		if (BPF_CLASS(code->code) == BPF_LD &&
+		    code->k != offsetof(struct seccomp_data, nr) &&
+		    code->k != offsetof(struct seccomp_data, arch))
+			return false;
+		code += BPF_CLASS(code->code) == BPF_JMP ? 1 + code->jf : 1;
+	}
+	return true;
+}
+
+static void test_compile_only_the_loop_has_its_numbers_tried(void **state)
+{
+	const struct fixture *f = *state;
+
+	for (size_t kind = 0; kind < SECCOMP_CLASSES; kind++)
+		assert_int_equal(is_tried(f->code[kind]), kind == SECCOMP_LOOP);
+}
+
 static void test_compile_other_machines_are_refused(void **state)
 {
 	static const uint32_t others[] = {AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64,
@@ -387,6 +408,7 @@ int main(void)
 		TEST(test_compile_programs_do_what_rules_say),
 		TEST(test_compile_other_calls_are_refused),
 		TEST(test_compile_other_machines_are_refused),
+		TEST(test_compile_only_the_loop_has_its_numbers_tried),
 		TEST(test_default_rules_have_reasons_and_stand_once),
 		TEST(test_default_rules_kick_with_the_signal_of_vcpus),
 		TEST(test_print_compiles_to_the_same_bytes),
