@@ -35,6 +35,9 @@ LDFLAGS := -pthread $(if $(LTO),-fno-lto) $(if $(SAN),-fsanitize=$(SAN)) -pie \
 LINK_MONITOR := $(if $(SAN),$(LDFLAGS),$(filter-out -pie -fno-lto,$(LDFLAGS)) \
 	$(if $(LTO),$(OPT) $(LTO)) -static-pie -s -Wl,-z,pack-relative-relocs \
 	-Wl,--no-eh-frame-hdr,-T,vmm/no_unwind.ld)
+# How it starts: only the release, which is linked like that.
+START := $(if $(LTO),$(B)/vmm/entry_x86.o)
+LINK_START := $(if $(LTO),-Wl$(COMMA)-T$(COMMA)vmm/start_text.ld$(COMMA)-e$(COMMA)ember_entry)
 # Its shared library does not export all that its header has.
 URING := -l:liburing.a
 # Each of the two archives needs the other; see api/wire.h.
@@ -123,7 +126,7 @@ HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm
 	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c virtio/entropy.c,$(VIRTIO_SRCS)) \
 	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
-COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c jailer/main.c
+COLD := $(filter-out $(HOT),$(LIB_SRCS)) $(JAILER_SRCS) vmm/main.c vmm/no_scanf.c vmm/no_origin.c jailer/main.c
 $(COLD:%.c=$(B)/%.o): SIZE := $(if $(SAN),,-Os)
 
 $(B)/%.o: %.c Makefile | $(DEPS)
@@ -148,8 +151,11 @@ $(B)/vmm/seccomp_builtin.o: vmm/seccomp_builtin.S $(B)/filters.bin $(B)/calls.bi
 $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/ember: $(B)/vmm/main.o $(if $(SAN),,$(B)/vmm/no_scanf.o) $(B)/libember.a vmm/no_unwind.ld
-	$(Q)$(CC) $(LINK_MONITOR) -o $@ $(filter %.o,$^) $(LIBS)
+$(B)/vmm/entry_x86.o: vmm/entry_x86.S Makefile
+	$(Q)$(CC) -c -o $@ $<
+
+$(B)/ember: $(B)/vmm/main.o $(START) $(if $(SAN),,$(B)/vmm/no_scanf.o $(B)/vmm/no_origin.o) $(B)/libember.a vmm/no_unwind.ld vmm/start_text.ld
+	$(Q)$(CC) $(LINK_MONITOR) $(LINK_START) -o $@ $(filter %.o,$^) $(LIBS)
 
 # The jailer shares the rules of the command line and the errors, nothing else.
 $(B)/libember-jailer.a: $(JAILER_SRCS:%.c=$(B)/%.o)
@@ -336,7 +342,7 @@ demo: ## set up everything and run a guest
 .PHONY: lint format check-headers
 C_FILES = $(shell git ls-files '*.c' '*.h')
 HEADERS = $(shell git ls-files '*.h' | grep -v '^tests/guests/')
-TIDY_SRCS = $(LIB_SRCS) vmm/main.c vmm/no_scanf.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
+TIDY_SRCS = $(LIB_SRCS) vmm/main.c vmm/no_scanf.c vmm/no_origin.c $(SECCOMP_SRCS) vmm/seccomp_tool.c $(JAILER_SRCS) jailer/main.c jailer/no_resolver.c
 
 format: ## format all C files
 	clang-format -i $(C_FILES)
