@@ -52,7 +52,7 @@ VMM_SRCS := vmm/util.c vmm/error.c vmm/log.c vmm/metrics.c vmm/loop.c \
 	vmm/acpi_power.c vmm/system_data.c vmm/vmgenid.c vmm/vmclock.c \
 	vmm/drives.c vmm/pmems.c vmm/boot_source.c vmm/machine.c vmm/machine_snapshot.c vmm/vmm.c vmm/vmm_save.c vmm/vmm_load.c vmm/vmm_memory.c \
 	vmm/vmm_entropy.c vmm/vmm_balloon.c vmm/vmm_hotplug.c \
-	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/nets.c \
+	vmm/arguments.c vmm/options.c vmm/seccomp.c vmm/cgroups.c vmm/signals.c vmm/metrics_schema.c vmm/ratelimit.c vmm/limiter_gate.c vmm/nets.c \
 	vmm/json_text.c vmm/mmds.c vmm/mmds_token.c vmm/mmds_http.c \
 	vmm/mmds_sort.c vmm/mmds_clients.c vmm/mmds_stack.c
 VIRTIO_SRCS := virtio/chain.c virtio/queue.c virtio/device.c \
@@ -81,7 +81,7 @@ LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \
 	test_metrics test_error test_log test_bus test_boot_timer test_loop \
 	test_gmem test_gmem_blocks test_mem test_chain test_queue test_mmio test_block test_block_async test_block_ring test_balloon test_config test_options test_cgroups \
-	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_rx_window test_net test_vsock \
+	test_cpuid_x86 test_vmm test_vmm_load test_ratelimit test_limiter_gate test_rx_window test_net test_vsock \
 	test_mmds test_mmds_http test_mmds_stack test_mmds_tcp test_state \
 	test_json_text test_nets test_server test_vmgenid test_vmclock \
 	test_memory_file test_pair test_config_state test_phases test_uffd test_working_set test_kvm_state \
@@ -122,7 +122,7 @@ DEPS := $(MHD)/lib/libmicrohttpd.a $(LWIP)/lib/liblwip.a
 
 # What a guest's exits, requests and pages go through is made fast; everything
 # else runs once or at a client's pace and is made small.
-HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/serial.c \
+HOT := vmm/gmem.c vmm/gmem_blocks.c vmm/loop.c vmm/bus.c vmm/irq.c vmm/kvm.c vmm/vcpu.c vmm/ratelimit.c vmm/limiter_gate.c vmm/serial.c \
 	$(filter-out %_state.c virtio/block_file.c virtio/block_ring.c virtio/vhost_user% virtio/balloon% virtio/mem.c virtio/entropy.c,$(VIRTIO_SRCS)) \
 	snapshot/page_set.c snapshot/memory_file.c \
 	snapshot/populate.c snapshot/working_set.c snapshot/prefetch.c snapshot/uffd.c
@@ -215,7 +215,7 @@ $(FAKED_FUZZ:%=$(B)/tests/fuzz/%): %: %.o $(FAKE_SRCS:%.c=$(B)/%.o) $(B)/libembe
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBS)
 
 # Small static programs, so that they don't take the caches from what they measure.
-PERF := start restore clones snapshot until jail filter
+PERF := start restore clones snapshot until jail filter api teardown disk
 PERF_SRCS := tests/perf/perf.c tests/perf/floor.c vmm/util.c
 $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) tests/perf/perf.h tests/perf/floor.h Makefile
 	@mkdir -p $(@D)
@@ -225,8 +225,8 @@ $(PERF:%=$(B)/tests/perf/%): $(B)/tests/perf/%: tests/perf/%.c $(PERF_SRCS) test
 # Freestanding programs for a virtual machine, one per property. They run in
 # ring 0 without an operating system; hello64 is entered like a 64-bit Linux,
 # the others through the PVH note.
-GUESTS := acpi balloon block clone counter cpu dirty disk echo entropy evil_block evil_mmio \
-	evil_net evil_ring exits hello hello64 keyboard many mem nothing pmem power smp timer torn \
+GUESTS := acpi balloon block clone copy counter cpu dirty disk echo entropy evil_block evil_mmio \
+	evil_net evil_ring exits hello hello64 keyboard load many mem nothing pmem power smp timer torn \
 	touch
 GUEST_CC := gcc
 GUEST_CFLAGS := -std=gnu17 -O2 -march=x86-64 -ffreestanding -nostdlib -static \
@@ -285,7 +285,7 @@ $(GUEST_B)/touch.elf: GUEST_MORE := $(addprefix $(GUEST_B)/,ring3_entry.o ring3.
 $(GUEST_B)/touch.elf: $(GUEST_B)/ring3_entry.o $(GUEST_B)/ring3.o
 
 # ------------------------------------------------------------------- testing ---
-.PHONY: check check-unit check-tiny check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
+.PHONY: check check-unit check-tiny check-counted check-linux check-jailed check-rules sanitized fuzz asan tsan perf demo
 ASAN := build/asan
 TSAN := build/tsan
 FUZZ := build/fuzz
@@ -329,10 +329,13 @@ sanitized: asan tsan guests ## tiny guests on monitors with sanitizers
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(ASAN)/ember
 	EMBER_GUESTS=$(abspath $(GUEST_B)) tests/run --tier tiny --ember $(TSAN)/ember
 
+check-counted: all guests ## what operations cost, against tests/perf/baseline.json
+	tests/run --tier counted
+
 check: all unit guests asan tsan fuzz sanitized ## everything; ends with a table
 	tests/run $(UNIT_DIRS) --fuzz $(FUZZ)/tests/fuzz --fuzz-seconds $(FUZZ_SECONDS)
 
-perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore
+perf: all guests $(PERF:%=$(B)/tests/perf/%) ## measure, and report; ONLY=restore, ONLY=-counted
 	tests/perf/run $(B) $(ONLY)
 
 demo: ## set up everything and run a guest

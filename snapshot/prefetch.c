@@ -79,43 +79,62 @@ static int load_set(struct prefetch *prefetch, struct gmem *mem,
 struct copy {
 	struct gmem *mem;
 	const struct seccomp_filters *filters;
-	uint32_t *counts; /* pages of the set, per chunk of the memory file */
-	size_t chunks;
+	uint64_t *chunks; /* guest addresses of those that are dense */
+	size_t count;
 	_Atomic size_t next;
 	_Atomic int ret;
 };
 
-static int copy_range(struct gmem *mem, uint64_t gpa)
+/* What is not a whole chunk of a region is left alone, and so is what is not
+ * plugged. */
+static bool find_chunk(const struct gmem *mem, uint64_t off, uint64_t *ret_gpa)
 {
-	return gmem_contains(mem, gpa, CHUNK) ? gmem_copy_file(mem, gpa, CHUNK)
-					      : 0;
+	for (size_t i = 0; i < gmem_region_count(mem); i++) {
+		const struct gmem_region *region = gmem_region(mem, i);
+
+		if (off < region->fd_off || region->len < CHUNK ||
+		    off - region->fd_off > region->len - CHUNK ||
+		    (region->gpa | region->fd_off) % CHUNK)
+			continue;
+		*ret_gpa = region->gpa + (off - region->fd_off);
+		return gmem_contains(mem, *ret_gpa, CHUNK);
+	}
+	return false;
 }
 
-static int copy_chunk(struct copy *copy, size_t chunk)
+/* @counts: pages of the set, per chunk of the memory file. */
+static void find_chunks(struct copy *copy, const uint32_t *counts, size_t count)
 {
-	const uint64_t off = chunk * CHUNK;
+	for (size_t i = 0; i < count; i++)
+		if (counts[i] >= DENSE &&
+		    find_chunk(copy->mem, i * CHUNK,
+			       &copy->chunks[copy->count]))
+			copy->count++;
+}
 
-	for (size_t i = 0; i < gmem_region_count(copy->mem); i++) {
-		const struct gmem_region *region = gmem_region(copy->mem, i);
+/* Neighbours are one mapping. */
+static int map_chunks(struct copy *copy)
+{
+	const uint64_t *chunks = copy->chunks;
+	size_t from = 0;
+	int ret = 0;
 
-		/* What is not a whole chunk of a region is left alone, and
-		 * so is what is not plugged. */
-		if (off >= region->fd_off && region->len >= CHUNK &&
-		    off - region->fd_off <= region->len - CHUNK &&
-		    (region->gpa | region->fd_off) % CHUNK == 0)
-			return copy_range(copy->mem,
-					  region->gpa + (off - region->fd_off));
+	for (size_t i = 1; i <= copy->count && !ret; i++) {
+		if (i < copy->count && chunks[i] == chunks[i - 1] + CHUNK)
+			continue;
+		ret = gmem_copy_begin(copy->mem, chunks[from],
+				      (i - from) * CHUNK);
+		from = i;
 	}
-	return 0;
+	return ret;
 }
 
 static void copy_chunks(struct copy *copy)
 {
-	size_t chunk;
+	size_t i;
 
-	while ((chunk = atomic_fetch_add(&copy->next, 1)) < copy->chunks) {
-		int ret = copy->counts[chunk] < DENSE ? 0
-						      : copy_chunk(copy, chunk);
+	while ((i = atomic_fetch_add(&copy->next, 1)) < copy->count) {
+		int ret = gmem_copy_file(copy->mem, copy->chunks[i], CHUNK);
 
 		if (ret)
 			atomic_store(&copy->ret, ret);
@@ -133,30 +152,40 @@ static void *run_copier(void *arg)
 	return NULL;
 }
 
-static int copy_dense(const struct prefetch *prefetch, struct error *err)
+static void copy_all(struct copy *copy)
 {
-	struct gmem *mem = prefetch->populate.mem;
-	struct copy copy = {
-		.mem = mem,
-		.filters = prefetch->filters,
-		.chunks = gmem_size(mem) / CHUNK,
-	};
 	pthread_t threads[COPIERS - 1];
 	size_t count = 0;
 
-	if (gmem_backing(mem) != GMEM_FILE)
-		return 0;
-	copy.counts = calloc(copy.chunks + 1, sizeof(*copy.counts));
-	if (!copy.counts)
-		return error_set_os(err, ENOMEM, "The working set:");
-	working_set_count(prefetch->set, CHUNK_ORDER, copy.counts, copy.chunks);
 	while (count < ARRAY_SIZE(threads) &&
-	       !pthread_create(&threads[count], NULL, run_copier, &copy))
+	       !pthread_create(&threads[count], NULL, run_copier, copy))
 		count++;
-	copy_chunks(&copy);
+	copy_chunks(copy);
 	while (count)
 		pthread_join(threads[--count], NULL);
-	free(copy.counts);
+}
+
+static int copy_dense(const struct prefetch *prefetch, struct error *err)
+{
+	struct gmem *mem = prefetch->populate.mem;
+	const size_t count = gmem_size(mem) / CHUNK;
+	struct copy copy = {.mem = mem, .filters = prefetch->filters};
+	AUTO_FREE uint32_t *counts = NULL;
+
+	if (gmem_backing(mem) != GMEM_FILE)
+		return 0;
+	counts = calloc(count + 1, sizeof(*counts));
+	copy.chunks = calloc(count + 1, sizeof(*copy.chunks));
+	if (!counts || !copy.chunks) {
+		free(copy.chunks);
+		return error_set_os(err, ENOMEM, "The working set:");
+	}
+	working_set_count(prefetch->set, CHUNK_ORDER, counts, count);
+	find_chunks(&copy, counts, count);
+	copy.ret = map_chunks(&copy);
+	if (!copy.ret)
+		copy_all(&copy);
+	free(copy.chunks);
 	if (copy.ret)
 		return error_set_os(err, -copy.ret,
 				    "The working set cannot be copied:");

@@ -16,8 +16,8 @@
 #include "virtio/block.h"
 
 #include "virtio/block_ring.h"
+#include "vmm/limiter_gate.h"
 #include "vmm/log.h"
-#include "vmm/ratelimit.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -51,10 +51,8 @@ struct block {
 	struct virtio_device dev;
 	struct block_file file;
 	struct block_metrics *metrics;
-	struct rate_limiter limiter;
-	struct loop_timer timer;
+	struct limiter_gate gate;
 	struct block_ring_user user;  /* of the ring of "Async" drives */
-	bool blocked;		      /* the limiter's timer is running */
 	bool starved;		      /* the ring has no room */
 	bool pushed;		      /* and the driver was not told yet */
 	struct block_request request; /* the one being served by "Sync" */
@@ -125,8 +123,8 @@ static void charge_zeroes(struct block *block,
 {
 	uint64_t bytes = block_request_zeroes(request);
 
-	if (bytes && ratelimit_enabled(&block->limiter))
-		ratelimit_charge(&block->limiter, bytes, 0, monotonic_ns());
+	if (bytes)
+		limiter_gate_charge(&block->gate, bytes, 0);
 }
 
 static void begin(struct block *block, struct block_request *request)
@@ -198,25 +196,10 @@ static void tell_driver(struct block *block)
 
 static bool may_serve(struct block *block)
 {
-	uint64_t now;
-
-	if (!ratelimit_enabled(&block->limiter))
-		return true;
-	now = monotonic_ns();
-	if (ratelimit_ready(&block->limiter, now))
+	if (limiter_gate_pass(&block->gate, block->dev.loop))
 		return true;
 	metric_inc(&block->metrics->rate_limiter_throttled_events);
-	loop_timer_arm(block->dev.loop, &block->timer,
-		       ratelimit_delay_ns(&block->limiter, now));
-	block->blocked = true;
 	return false;
-}
-
-static void charge(struct block *block, const struct block_request *request)
-{
-	if (ratelimit_enabled(&block->limiter))
-		ratelimit_charge(&block->limiter, block_request_bytes(request),
-				 1, monotonic_ns());
 }
 
 /* Returns the number begun or -EPROTO. At most one ring's worth: what comes
@@ -237,7 +220,8 @@ static int drain(struct block *block, struct queue *queue)
 			give_request(block, request);
 			break;
 		}
-		charge(block, request);
+		limiter_gate_charge(&block->gate, block_request_bytes(request),
+				    1);
 		begin(block, request);
 		served++;
 	}
@@ -272,7 +256,8 @@ static bool serve_queue(struct block *block)
 		return false;
 	}
 	finish_requests(block);
-	more = queue_kicks_enable(queue) && !block->blocked && !block->starved;
+	more = queue_kicks_enable(queue) &&
+	       !limiter_gate_is_shut(&block->gate) && !block->starved;
 	count_rest(block, queue, served);
 	tell_driver(block);
 	return more;
@@ -284,7 +269,7 @@ static bool block_queue_event(struct virtio_device *dev, uint16_t q)
 
 	(void)q;
 	metric_inc(&block->metrics->queue_event_count);
-	if (!block->blocked)
+	if (!limiter_gate_is_shut(&block->gate))
 		return serve_queue(block);
 	finish_requests(block);
 	tell_driver(block);
@@ -293,16 +278,13 @@ static bool block_queue_event(struct virtio_device *dev, uint16_t q)
 
 static void on_timer(struct loop_timer *timer)
 {
-	struct block *block = container_of(timer, struct block, timer);
+	struct block *block = container_of(timer, struct block, gate.timer);
 
 	pthread_mutex_lock(&block->dev.lock);
 	virtio_device_settle(&block->dev);
 	metric_inc(&block->metrics->rate_limiter_event_count);
-	block->blocked = false;
-	if (block->dev.active && serve_queue(block)) {
-		block->blocked = true; /* until the loop comes round */
-		loop_timer_arm(block->dev.loop, timer, 0);
-	}
+	if (block->dev.active && serve_queue(block))
+		limiter_gate_yield(&block->gate, block->dev.loop);
 	pthread_mutex_unlock(&block->dev.lock);
 }
 
@@ -371,8 +353,7 @@ static void block_settle(struct virtio_device *dev)
 {
 	struct block *block = to_block(dev);
 
-	loop_timer_cancel(&block->timer);
-	block->blocked = false;
+	limiter_gate_reset(&block->gate);
 	if (dev->active && is_async(block) &&
 	    block_ring_watch(block->user.ring, dev->loop))
 		log_error("block: io_uring cannot be watched");
@@ -404,14 +385,14 @@ static void block_quiesce(struct virtio_device *dev)
 
 static void block_save(struct virtio_device *dev, struct state_writer *writer)
 {
-	ratelimit_save(&to_block(dev)->limiter, writer, monotonic_ns());
+	ratelimit_save(&to_block(dev)->gate.limiter, writer, monotonic_ns());
 }
 
 static int block_load(struct virtio_device *dev, struct state_reader *reader,
 		      struct error *err)
 {
-	return ratelimit_load(&to_block(dev)->limiter, reader, monotonic_ns(),
-			      err);
+	return ratelimit_load(&to_block(dev)->gate.limiter, reader,
+			      monotonic_ns(), err);
 }
 
 static void block_destroy(struct virtio_device *dev)
@@ -499,11 +480,9 @@ int block_create(struct block **ret_block, const struct drive_config *config,
 		return ret;
 	}
 	block->metrics = metrics;
-	block->timer.fn = on_timer;
 	block->user.done = on_done;
 	block->user.wake = wake;
-	ratelimit_init(&block->limiter, &config->rate_limiter.values,
-		       monotonic_ns());
+	limiter_gate_init(&block->gate, &config->rate_limiter.values, on_timer);
 	len = describe(&block->file, drive_config_discards(config), &space);
 	virtio_device_init(&block->dev, &block_ops, features_of(config), &space,
 			   len);
@@ -558,8 +537,6 @@ void block_update_limiter(struct block *block,
 			  const struct rate_limiter_update *update)
 {
 	pthread_mutex_lock(&block->dev.lock);
-	ratelimit_update(&block->limiter, update, monotonic_ns());
-	if (block->blocked)
-		loop_timer_arm(block->dev.loop, &block->timer, 0);
+	limiter_gate_update(&block->gate, block->dev.loop, update);
 	pthread_mutex_unlock(&block->dev.lock);
 }

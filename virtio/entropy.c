@@ -13,8 +13,8 @@
  */
 #include "virtio/entropy.h"
 
+#include "vmm/limiter_gate.h"
 #include "vmm/log.h"
-#include "vmm/ratelimit.h"
 
 #include <errno.h>
 #include <sys/random.h>
@@ -29,9 +29,7 @@
 struct entropy {
 	struct virtio_device dev;
 	struct entropy_metrics *metrics;
-	struct rate_limiter limiter;
-	struct loop_timer timer;
-	bool blocked;	    /* the limiter's timer is running */
+	struct limiter_gate gate;
 	struct chain chain; /* the request being served */
 	struct iovec iov[CHAIN_SEGMENTS_MAX];
 };
@@ -108,17 +106,9 @@ static size_t serve(struct entropy *entropy)
 
 static bool may_serve(struct entropy *entropy)
 {
-	uint64_t now;
-
-	if (!ratelimit_enabled(&entropy->limiter))
-		return true;
-	now = monotonic_ns();
-	if (ratelimit_ready(&entropy->limiter, now))
+	if (limiter_gate_pass(&entropy->gate, entropy->dev.loop))
 		return true;
 	metric_inc(&entropy->metrics->entropy_rate_limiter_throttled);
-	loop_timer_arm(entropy->dev.loop, &entropy->timer,
-		       ratelimit_delay_ns(&entropy->limiter, now));
-	entropy->blocked = true;
 	return false;
 }
 
@@ -138,9 +128,7 @@ static int drain(struct entropy *entropy, struct queue *queue)
 			return ret < 0 ? ret : served;
 		cost = serve(entropy);
 		queue_push(queue, &entropy->chain);
-		if (ratelimit_enabled(&entropy->limiter))
-			ratelimit_charge(&entropy->limiter, cost, 1,
-					 monotonic_ns());
+		limiter_gate_charge(&entropy->gate, cost, 1);
 		bytes += cost;
 		served++;
 	}
@@ -162,7 +150,8 @@ static bool serve_queue(struct entropy *entropy)
 		virtio_device_needs_reset(dev, "broken request queue");
 		return false;
 	}
-	more = queue_kicks_enable(queue) && !entropy->blocked;
+	more = queue_kicks_enable(queue) &&
+	       !limiter_gate_is_shut(&entropy->gate);
 	if (served)
 		virtio_device_notify_used(dev, 0);
 	return more;
@@ -174,21 +163,19 @@ static bool entropy_queue_event(struct virtio_device *dev, uint16_t q)
 
 	(void)q;
 	metric_inc(&entropy->metrics->entropy_event_count);
-	return !entropy->blocked && serve_queue(entropy);
+	return !limiter_gate_is_shut(&entropy->gate) && serve_queue(entropy);
 }
 
 static void on_timer(struct loop_timer *timer)
 {
-	struct entropy *entropy = container_of(timer, struct entropy, timer);
+	struct entropy *entropy =
+		container_of(timer, struct entropy, gate.timer);
 
 	pthread_mutex_lock(&entropy->dev.lock);
 	virtio_device_settle(&entropy->dev);
 	metric_inc(&entropy->metrics->rate_limiter_event_count);
-	entropy->blocked = false;
-	if (entropy->dev.active && serve_queue(entropy)) {
-		entropy->blocked = true; /* until the loop comes round */
-		loop_timer_arm(entropy->dev.loop, timer, 0);
-	}
+	if (entropy->dev.active && serve_queue(entropy))
+		limiter_gate_yield(&entropy->gate, entropy->dev.loop);
 	pthread_mutex_unlock(&entropy->dev.lock);
 }
 
@@ -209,20 +196,19 @@ static void entropy_settle(struct virtio_device *dev)
 {
 	struct entropy *entropy = to_entropy(dev);
 
-	loop_timer_cancel(&entropy->timer);
-	entropy->blocked = false;
+	limiter_gate_reset(&entropy->gate);
 }
 
 static void entropy_save(struct virtio_device *dev, struct state_writer *writer)
 {
-	ratelimit_save(&to_entropy(dev)->limiter, writer, monotonic_ns());
+	ratelimit_save(&to_entropy(dev)->gate.limiter, writer, monotonic_ns());
 }
 
 static int entropy_load(struct virtio_device *dev, struct state_reader *reader,
 			struct error *err)
 {
-	return ratelimit_load(&to_entropy(dev)->limiter, reader, monotonic_ns(),
-			      err);
+	return ratelimit_load(&to_entropy(dev)->gate.limiter, reader,
+			      monotonic_ns(), err);
 }
 
 static void entropy_destroy(struct virtio_device *dev)
@@ -253,9 +239,8 @@ int entropy_create(struct entropy **ret_device,
 		return error_set_os(err, ENOMEM,
 				    "Cannot create the entropy device:");
 	entropy->metrics = &metrics->entropy;
-	entropy->timer.fn = on_timer;
-	ratelimit_init(&entropy->limiter, &config->rate_limiter.values,
-		       monotonic_ns());
+	limiter_gate_init(&entropy->gate, &config->rate_limiter.values,
+			  on_timer);
 	virtio_device_init(&entropy->dev, &entropy_ops, 0, "", 0);
 	*ret_device = entropy;
 	return 0;

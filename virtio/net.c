@@ -125,8 +125,8 @@ static void net_save(struct virtio_device *dev, struct state_writer *writer)
 	const struct net *net = to_net(dev);
 	uint64_t now = monotonic_ns();
 
-	ratelimit_save(&net->rx_limiter, writer, now);
-	ratelimit_save(&net->tx_limiter, writer, now);
+	ratelimit_save(&net->rx_gate.limiter, writer, now);
+	ratelimit_save(&net->tx_gate.limiter, writer, now);
 }
 
 static int net_load(struct virtio_device *dev, struct state_reader *reader,
@@ -134,14 +134,14 @@ static int net_load(struct virtio_device *dev, struct state_reader *reader,
 {
 	struct net *net = to_net(dev);
 	uint64_t now = monotonic_ns();
-	int ret = ratelimit_load(&net->rx_limiter, reader, now, err);
+	int ret = ratelimit_load(&net->rx_gate.limiter, reader, now, err);
 
 	if (!ret)
-		ret = ratelimit_load(&net->tx_limiter, reader, now, err);
+		ret = ratelimit_load(&net->tx_gate.limiter, reader, now, err);
 	if (ret || !net_has_vhost(net))
 		return ret;
-	return ratelimit_enabled(&net->rx_limiter) ||
-			       ratelimit_enabled(&net->tx_limiter)
+	return ratelimit_enabled(&net->rx_gate.limiter) ||
+			       ratelimit_enabled(&net->tx_gate.limiter)
 		       ? error_set(err, EINVAL, NO_LIMITERS)
 		       : 0;
 }
@@ -272,7 +272,6 @@ int net_create(struct net **ret_net, const struct net_config *config,
 	       struct net_metrics *metrics, struct error *err)
 {
 	struct net *net = calloc(1, sizeof(*net));
-	uint64_t now = monotonic_ns();
 	int ret;
 
 	if (!net)
@@ -290,8 +289,8 @@ int net_create(struct net **ret_net, const struct net_config *config,
 		free(net);
 		return ret;
 	}
-	ratelimit_init(&net->rx_limiter, &config->rx_rate_limiter.values, now);
-	ratelimit_init(&net->tx_limiter, &config->tx_rate_limiter.values, now);
+	net_rx_init(net, &config->rx_rate_limiter.values);
+	net_tx_init(net, &config->tx_rate_limiter.values);
 	init_device(net, config);
 	*ret_net = net;
 	return 0;
@@ -316,16 +315,10 @@ void net_set_service(struct net *net, const struct net_service *service)
 void net_update_limiters(struct net *net, const struct rate_limiter_update *rx,
 			 const struct rate_limiter_update *tx)
 {
-	uint64_t now = monotonic_ns();
-
 	pthread_mutex_lock(&net->dev.lock);
 	if (rx)
-		ratelimit_update(&net->rx_limiter, rx, now);
+		limiter_gate_update(&net->rx_gate, net->dev.loop, rx);
 	if (tx)
-		ratelimit_update(&net->tx_limiter, tx, now);
-	if (net->rx_blocked)
-		loop_timer_arm(net->dev.loop, &net->rx_timer, 0);
-	if (net->tx_blocked)
-		loop_timer_arm(net->dev.loop, &net->tx_timer, 0);
+		limiter_gate_update(&net->tx_gate, net->dev.loop, tx);
 	pthread_mutex_unlock(&net->dev.lock);
 }

@@ -16,7 +16,7 @@
 #include "virtio/rx_window.h"
 #include "virtio/tap.h"
 #include "virtio/vhost_net.h"
-#include "vmm/ratelimit.h"
+#include "vmm/limiter_gate.h"
 
 enum {
 	NET_RX_QUEUE,
@@ -50,20 +50,19 @@ struct net {
 	uint32_t spilled_from, spilled_len; /* of the frame; len 0: none */
 	bool starved;			    /* the driver owes us buffers */
 	bool tap_gone;			    /* somebody deleted the interface */
-	bool rx_blocked;		    /* the limiter's timer is running */
 	bool burst;			    /* frames come several at a time */
 	bool answers;	       /* frames come as answers to those just sent */
 	uint64_t rx_ns, tx_ns; /* when the last frame was moved */
-	struct rate_limiter rx_limiter;
-	struct loop_timer rx_timer;
+	struct limiter_gate rx_gate;
 
 	/* transmit */
-	bool tx_blocked; /* the limiter's timer is running */
-	struct rate_limiter tx_limiter;
-	struct loop_timer tx_timer;
+	struct limiter_gate tx_gate;
 	struct chain chain; /* the frame being sent */
 	struct iovec iov[1 + CHAIN_SEGMENTS_MAX];
 };
+
+void net_rx_init(struct net *net, const struct rate_limiter_config *limits);
+void net_tx_init(struct net *net, const struct rate_limiter_config *limits);
 
 /* The driver was activated, or is gone. */
 void net_rx_start(struct net *net);

@@ -28,8 +28,10 @@ static bool mergeable(const struct net *net)
 /* The tap is read only while there is somewhere to put a frame. */
 static void watch_tap(struct net *net)
 {
-	uint32_t events =
-		net->starved || net->rx_blocked || net->tap_gone ? 0 : EPOLLIN;
+	uint32_t events = net->starved || limiter_gate_is_shut(&net->rx_gate) ||
+					  net->tap_gone
+				  ? 0
+				  : EPOLLIN;
 
 	if (net->tap_source.loop && net->tap_source.events != events &&
 	    loop_modify(&net->tap_source, events))
@@ -81,17 +83,9 @@ static bool have_buffers(struct net *net, uint32_t least)
 
 static bool may_receive(struct net *net)
 {
-	uint64_t now;
-
-	if (!ratelimit_enabled(&net->rx_limiter))
-		return true;
-	now = monotonic_ns();
-	if (ratelimit_ready(&net->rx_limiter, now))
+	if (limiter_gate_pass(&net->rx_gate, net->dev.loop))
 		return true;
 	metric_inc(&net->metrics->rx_rate_limiter_throttled);
-	loop_timer_arm(net->dev.loop, &net->rx_timer,
-		       ratelimit_delay_ns(&net->rx_limiter, now));
-	net->rx_blocked = true;
 	return false;
 }
 
@@ -140,9 +134,7 @@ static size_t deliver(struct net *net, uint32_t len)
 	uint32_t frame_len = len - (uint32_t)sizeof(struct net_header);
 
 	hand_over(net, len);
-	if (ratelimit_enabled(&net->rx_limiter))
-		ratelimit_charge(&net->rx_limiter, frame_len, 1,
-				 monotonic_ns());
+	limiter_gate_charge(&net->rx_gate, frame_len, 1);
 	metric_add(&net->metrics->rx_bytes_count, frame_len);
 	metric_inc(&net->metrics->rx_packets_count);
 	metric_inc(&net->metrics->rx_count);
@@ -278,7 +270,8 @@ static void receive_adaptively(struct net *net)
 bool net_rx_after_tx(struct net *net)
 {
 	net->tx_ns = monotonic_ns();
-	if (!net->answers || net->starved || net->rx_blocked || net->tap_gone)
+	if (!net->answers || net->starved ||
+	    limiter_gate_is_shut(&net->rx_gate) || net->tap_gone)
 		return false;
 	if (receive_frames(net, 1) == 0)
 		net->answers = false;
@@ -302,12 +295,11 @@ static void on_tap(struct loop_source *source, uint32_t events)
 
 static void on_rx_timer(struct loop_timer *timer)
 {
-	struct net *net = container_of(timer, struct net, rx_timer);
+	struct net *net = container_of(timer, struct net, rx_gate.timer);
 
 	pthread_mutex_lock(&net->dev.lock);
 	virtio_device_settle(&net->dev);
 	metric_inc(&net->metrics->rx_event_rate_limiter_count);
-	net->rx_blocked = false;
 	if (net->dev.active)
 		receive(net);
 	pthread_mutex_unlock(&net->dev.lock);
@@ -364,6 +356,11 @@ void net_rx_quiesce(struct net *net)
 	rx_window_unpop(&net->window);
 }
 
+void net_rx_init(struct net *net, const struct rate_limiter_config *limits)
+{
+	limiter_gate_init(&net->rx_gate, limits, on_rx_timer);
+}
+
 void net_rx_start(struct net *net)
 {
 	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE],
@@ -375,7 +372,6 @@ void net_rx_start(struct net *net)
 		.class = LOOP_DEVICE,
 		.fn = on_tap,
 	};
-	net->rx_timer.fn = on_rx_timer;
 	if (loop_add(net->dev.loop, &net->tap_source))
 		log_error("net: cannot watch the tap %s", net->tap.name);
 }
@@ -383,8 +379,8 @@ void net_rx_start(struct net *net)
 void net_rx_stop(struct net *net)
 {
 	loop_remove(&net->tap_source);
-	loop_timer_cancel(&net->rx_timer);
-	net->starved = net->rx_blocked = false;
+	limiter_gate_reset(&net->rx_gate);
+	net->starved = false;
 	net->spilled_len = 0;
 	rx_window_init(&net->window, &net->dev.queues[NET_RX_QUEUE],
 		       sizeof(struct net_header));

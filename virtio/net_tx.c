@@ -132,18 +132,10 @@ static size_t send_frame(struct net *net)
 /* @waiting frames want to go. */
 static bool may_send(struct net *net, uint16_t waiting)
 {
-	uint64_t now;
-
-	if (!waiting || !ratelimit_enabled(&net->tx_limiter))
-		return true;
-	now = monotonic_ns();
-	if (ratelimit_ready(&net->tx_limiter, now))
+	if (!waiting || limiter_gate_pass(&net->tx_gate, net->dev.loop))
 		return true;
 	metric_inc(&net->metrics->tx_rate_limiter_throttled);
 	metric_add(&net->metrics->tx_remaining_reqs_count, waiting);
-	loop_timer_arm(net->dev.loop, &net->tx_timer,
-		       ratelimit_delay_ns(&net->tx_limiter, now));
-	net->tx_blocked = true;
 	return false;
 }
 
@@ -165,9 +157,8 @@ static int drain(struct net *net, struct queue *queue)
 		if (ret == 0)
 			break;
 		len = send_frame(net);
-		if (len && ratelimit_enabled(&net->tx_limiter))
-			ratelimit_charge(&net->tx_limiter, len, 1,
-					 monotonic_ns());
+		if (len)
+			limiter_gate_charge(&net->tx_gate, len, 1);
 		queue_put(queue, net->chain.head, 0);
 		bytes += len;
 		frames++;
@@ -189,14 +180,15 @@ static bool transmit(struct net *net)
 		virtio_device_needs_reset(&net->dev, "broken transmit queue");
 		return false;
 	}
-	more = queue_kicks_enable(queue) && !net->tx_blocked;
+	more = queue_kicks_enable(queue) &&
+	       !limiter_gate_is_shut(&net->tx_gate);
 	if (frames) {
 		queue_publish(queue);
 		virtio_device_notify_queues(
 			&net->dev,
 			BIT(NET_TX_QUEUE) |
 				(net_rx_after_tx(net) ? BIT(NET_RX_QUEUE) : 0));
-	} else if (!net->tx_blocked) {
+	} else if (!limiter_gate_is_shut(&net->tx_gate)) {
 		metric_inc(&net->metrics->no_tx_avail_buffer);
 	}
 	return more;
@@ -204,30 +196,30 @@ static bool transmit(struct net *net)
 
 static void on_tx_timer(struct loop_timer *timer)
 {
-	struct net *net = container_of(timer, struct net, tx_timer);
+	struct net *net = container_of(timer, struct net, tx_gate.timer);
 
 	pthread_mutex_lock(&net->dev.lock);
 	virtio_device_settle(&net->dev);
 	metric_inc(&net->metrics->tx_rate_limiter_event_count);
-	net->tx_blocked = false;
-	if (net->dev.active && transmit(net)) {
-		net->tx_blocked = true; /* only until the loop comes round */
-		loop_timer_arm(net->dev.loop, timer, 0);
-	}
+	if (net->dev.active && transmit(net))
+		limiter_gate_yield(&net->tx_gate, net->dev.loop);
 	pthread_mutex_unlock(&net->dev.lock);
 }
 
 /* -------------------------------------------------------------- life cycle */
 
+void net_tx_init(struct net *net, const struct rate_limiter_config *limits)
+{
+	limiter_gate_init(&net->tx_gate, limits, on_tx_timer);
+}
+
 bool net_tx_kicked(struct net *net)
 {
 	metric_inc(&net->metrics->tx_queue_event_count);
-	net->tx_timer.fn = on_tx_timer;
-	return !net->tx_blocked && transmit(net);
+	return !limiter_gate_is_shut(&net->tx_gate) && transmit(net);
 }
 
 void net_tx_stop(struct net *net)
 {
-	loop_timer_cancel(&net->tx_timer);
-	net->tx_blocked = false;
+	limiter_gate_reset(&net->tx_gate);
 }

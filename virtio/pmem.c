@@ -14,8 +14,8 @@
 #include "virtio/pmem.h"
 
 #include "snapshot/state.h"
+#include "vmm/limiter_gate.h"
 #include "vmm/log.h"
-#include "vmm/ratelimit.h"
 
 #include <errno.h>
 
@@ -36,9 +36,7 @@ struct pmem {
 	struct virtio_device dev;
 	struct pmem_file file;
 	struct pmem_metrics *metrics;
-	struct rate_limiter limiter;
-	struct loop_timer timer;
-	bool blocked; /* the limiter's timer is running */
+	struct limiter_gate gate;
 	struct chain chain;
 };
 
@@ -87,17 +85,9 @@ static void answer(struct pmem *pmem, bool flushed)
 
 static bool may_serve(struct pmem *pmem)
 {
-	uint64_t now;
-
-	if (!ratelimit_enabled(&pmem->limiter))
-		return true;
-	now = monotonic_ns();
-	if (ratelimit_ready(&pmem->limiter, now))
+	if (limiter_gate_pass(&pmem->gate, pmem->dev.loop))
 		return true;
 	metric_inc(&pmem->metrics->rate_limiter_throttled_events);
-	loop_timer_arm(pmem->dev.loop, &pmem->timer,
-		       ratelimit_delay_ns(&pmem->limiter, now));
-	pmem->blocked = true;
 	return false;
 }
 
@@ -106,9 +96,7 @@ static bool flush_and_charge(struct pmem *pmem)
 {
 	bool flushed = flush(pmem);
 
-	if (ratelimit_enabled(&pmem->limiter))
-		ratelimit_charge(&pmem->limiter, pmem->file.size, 1,
-				 monotonic_ns());
+	limiter_gate_charge(&pmem->gate, pmem->file.size, 1);
 	return flushed;
 }
 
@@ -149,7 +137,7 @@ static bool serve_queue(struct pmem *pmem)
 		virtio_device_needs_reset(dev, "broken request queue");
 		return false;
 	}
-	more = queue_kicks_enable(queue) && !pmem->blocked;
+	more = queue_kicks_enable(queue) && !limiter_gate_is_shut(&pmem->gate);
 	if (served)
 		virtio_device_notify_used(dev, 0);
 	return more;
@@ -161,21 +149,18 @@ static bool pmem_queue_event(struct virtio_device *dev, uint16_t q)
 
 	(void)q;
 	metric_inc(&pmem->metrics->queue_event_count);
-	return !pmem->blocked && serve_queue(pmem);
+	return !limiter_gate_is_shut(&pmem->gate) && serve_queue(pmem);
 }
 
 static void on_timer(struct loop_timer *timer)
 {
-	struct pmem *pmem = container_of(timer, struct pmem, timer);
+	struct pmem *pmem = container_of(timer, struct pmem, gate.timer);
 
 	pthread_mutex_lock(&pmem->dev.lock);
 	virtio_device_settle(&pmem->dev);
 	metric_inc(&pmem->metrics->rate_limiter_event_count);
-	pmem->blocked = false;
-	if (pmem->dev.active && serve_queue(pmem)) {
-		pmem->blocked = true; /* until the loop comes round */
-		loop_timer_arm(pmem->dev.loop, timer, 0);
-	}
+	if (pmem->dev.active && serve_queue(pmem))
+		limiter_gate_yield(&pmem->gate, pmem->dev.loop);
 	pthread_mutex_unlock(&pmem->dev.lock);
 }
 
@@ -196,8 +181,7 @@ static void pmem_settle(struct virtio_device *dev)
 {
 	struct pmem *pmem = to_pmem(dev);
 
-	loop_timer_cancel(&pmem->timer);
-	pmem->blocked = false;
+	limiter_gate_reset(&pmem->gate);
 }
 
 /* The snapshot is of no use if the file is older than it. */
@@ -212,7 +196,7 @@ static void pmem_quiesce(struct virtio_device *dev)
 static void pmem_save(struct virtio_device *dev, struct state_writer *writer)
 {
 	state_put_u64(writer, to_pmem(dev)->file.size);
-	ratelimit_save(&to_pmem(dev)->limiter, writer, monotonic_ns());
+	ratelimit_save(&to_pmem(dev)->gate.limiter, writer, monotonic_ns());
 }
 
 /* What is in the file is the user's business, but one of another length is not
@@ -229,7 +213,7 @@ static int pmem_load(struct virtio_device *dev, struct state_reader *reader,
 				 "was taken with %lu",
 				 (unsigned long)pmem->file.size,
 				 (unsigned long)size);
-	return ratelimit_load(&pmem->limiter, reader, monotonic_ns(), err);
+	return ratelimit_load(&pmem->gate.limiter, reader, monotonic_ns(), err);
 }
 
 static void pmem_destroy(struct virtio_device *dev)
@@ -267,9 +251,7 @@ int pmem_create(struct pmem **ret_pmem, const struct pmem_config *config,
 				    "Cannot create the pmem device:");
 	pmem->file.fd = -1;
 	pmem->metrics = metrics;
-	pmem->timer.fn = on_timer;
-	ratelimit_init(&pmem->limiter, &config->rate_limiter.values,
-		       monotonic_ns());
+	limiter_gate_init(&pmem->gate, &config->rate_limiter.values, on_timer);
 	virtio_device_init(&pmem->dev, &pmem_ops, 0, &nowhere, sizeof(nowhere));
 	*ret_pmem = pmem;
 	return 0;
@@ -312,8 +294,6 @@ void pmem_update_limiter(struct pmem *pmem,
 			 const struct rate_limiter_update *update)
 {
 	pthread_mutex_lock(&pmem->dev.lock);
-	ratelimit_update(&pmem->limiter, update, monotonic_ns());
-	if (pmem->blocked)
-		loop_timer_arm(pmem->dev.loop, &pmem->timer, 0);
+	limiter_gate_update(&pmem->gate, pmem->dev.loop, update);
 	pthread_mutex_unlock(&pmem->dev.lock);
 }

@@ -586,21 +586,35 @@ static int fill(uint8_t *to, size_t len, int fd, uint64_t off)
 	return read_all(to, len, fd, off);
 }
 
-int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len)
+static bool is_copyable(const struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	return mem->backing == GMEM_FILE && (gpa | len) % HUGE_PAGE_SIZE == 0;
+}
+
+int gmem_copy_begin(struct gmem *mem, uint64_t gpa, uint64_t len)
 {
 	uint8_t *at = translate(mem, gpa, len);
-	const struct gmem_region *region = mem->regions;
 
-	if (!at || mem->backing != GMEM_FILE || (gpa | len) % HUGE_PAGE_SIZE)
+	if (!at || !is_copyable(mem, gpa, len))
 		return -EFAULT;
-	while (gpa - region->gpa >= region->len)
-		region++;
 	if (mmap(at, len, PROT_READ | PROT_WRITE,
 		 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 		 0) == MAP_FAILED)
 		return -errno;
 	/* A wish: without, there is a fault per page. */
 	(void)madvise(at, len, MADV_HUGEPAGE);
+	return 0;
+}
+
+int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len)
+{
+	uint8_t *at = translate(mem, gpa, len);
+	const struct gmem_region *region = mem->regions;
+
+	if (!at || !is_copyable(mem, gpa, len))
+		return -EFAULT;
+	while (gpa - region->gpa >= region->len)
+		region++;
 	return read_all(at, len, region->fd,
 			region->fd_off + (gpa - region->gpa));
 }

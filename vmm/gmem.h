@@ -166,10 +166,13 @@ int gmem_populate(struct gmem *mem, uint64_t gpa, uint64_t len,
 
 /*
  * GMEM_FILE: [gpa, gpa+len), in units of 2 MiB, becomes memory of this
- * process's own with the same content, a mapping apart, in huge pages where the
- * host has them. Until it is back nobody may touch the range; other ranges may
- * be dealt with meanwhile. On -errno the content is undefined.
+ * process's own, a mapping apart, in huge pages where the host has them. It is
+ * empty; gmem_copy_file brings the file's bytes back, by any threads at once on
+ * different ranges. Apart, since who changes the memory map waits for whoever
+ * is just getting a page. Until that is done nobody may touch the range. On
+ * -errno the content is undefined.
  */
+int gmem_copy_begin(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
 int gmem_copy_file(struct gmem *mem, uint64_t gpa, uint64_t len) must_check;
 
 /*

@@ -78,6 +78,11 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *timer,
 		    uint64_t delay_ns);
 void loop_timer_cancel(struct loop_timer *timer);
 
+static inline bool loop_timer_is_armed(const struct loop_timer *timer)
+{
+	return timer->deadline_ns;
+}
+
 /* One round: waits for events, then serves them and the timers that are due.
  * Returns 0 or -errno of epoll_wait. */
 int loop_turn(struct loop *loop) must_check;

@@ -10,8 +10,8 @@
  * Work is admitted while no bucket is empty and charged afterwards, when its
  * size is known. What exceeds the tokens is a debt: nothing is admitted until
  * it is paid. So nothing ever has to be put back, and over time the rate is
- * exactly the configured one. Deliberately without a timer: the device that is
- * refused asks for the delay and comes back.
+ * exactly the configured one. Deliberately without a timer, which those have
+ * who can come back later (vmm/limiter_gate.h).
  *
  * Thread: holder of the device's lock. Times are monotonic_ns().
  */

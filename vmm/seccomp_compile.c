@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,16 +17,23 @@
 
 static const char *const class_names[] = SECCOMP_CLASS_NAMES;
 
-/* A binary search for the number: the kernel runs a program for every number
- * there is when it is installed, which takes half of the time that it takes
- * with one comparison after the other. */
+/* A binary search for the number: as the kernel runs a program for every number
+ * there is when it is installed, that takes half of the time that it takes with
+ * one comparison after the other. */
 #define OPTIMIZE_TREE 2
 
-/* The kernel stops trying where a program looks at an argument: it wanted to
- * know which numbers always pass, to spare their calls the program. A thread
- * would have to make a thousand of them to have that back. */
-static const struct sock_filter look_at_argument =
-	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args));
+/*
+ * What the kernel finds out so are calls that pass whatever their arguments,
+ * for which it need not run the program later. It gives up on a program that
+ * has looked at something else than the number before. That is worth it where
+ * threads are many and calls few, or look at their arguments anyhow, as the one
+ * that runs a guest does.
+ */
+static const struct sock_filter look_elsewhere =
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+		 offsetof(struct seccomp_data, instruction_pointer));
+
+static const bool tried_by_kernel[SECCOMP_CLASSES] = {[SECCOMP_LOOP] = true};
 
 /* ------------------------------------------------------- one class's program
  */
@@ -87,21 +95,63 @@ static int set_shape(scmp_filter_ctx filter)
 				      OPTIMIZE_TREE);
 }
 
-/* Only the loop makes so many calls. */
-static size_t begin(enum seccomp_class kind, struct sock_filter *code)
+/* For the half of an argument that a mask leaves out: "it, AND 0, is 0". */
+static bool says_nothing(const struct sock_filter *code, size_t left)
 {
-	if (kind == SECCOMP_LOOP)
-		return 0;
-	code[0] = look_at_argument;
-	return 1;
+	return left > 2 && code[0].code == (BPF_LD | BPF_W | BPF_ABS) &&
+	       code[1].code == (BPF_ALU | BPF_AND | BPF_K) && code[1].k == 0 &&
+	       code[2].code == (BPF_JMP | BPF_JEQ | BPF_K) && code[2].k == 0 &&
+	       code[2].jt == 0;
 }
 
-/* Behind the @len instructions that are there. libseccomp writes programs to
- * files only. */
-static int export(scmp_filter_ctx filter, struct sock_filter *code, size_t len,
+/* Where each instruction comes to be without those; the number of them. */
+static uint32_t find_places(const struct sock_filter *code, uint32_t len,
+			    uint16_t *ret_places)
+{
+	uint32_t skip = 0, count = 0;
+
+	for (uint32_t i = 0; i < len; i++) {
+		if (!skip && says_nothing(code + i, len - i))
+			skip = 3;
+		ret_places[i] = (uint16_t)count;
+		if (skip)
+			skip--;
+		else
+			count++;
+	}
+	return count;
+}
+
+/* Leaves them out. Whoever jumped there comes to what follows, which loads
+ * something itself. */
+static uint32_t shorten(struct sock_filter *code, uint32_t len)
+{
+	uint16_t places[SECCOMP_INSTRUCTIONS_MAX + 1];
+	const uint32_t count = find_places(code, len, places);
+
+	places[len] = (uint16_t)count;
+	for (uint32_t i = 0; i < len; i++) {
+		struct sock_filter at = code[i];
+		const uint32_t next = places[i] + 1u;
+
+		if (places[i + 1] == places[i])
+			continue;
+		if (at.code == (BPF_JMP | BPF_JA)) {
+			at.k = places[i + 1 + at.k] - next;
+		} else if (BPF_CLASS(at.code) == BPF_JMP) {
+			at.jt = (uint8_t)(places[i + 1 + at.jt] - next);
+			at.jf = (uint8_t)(places[i + 1 + at.jf] - next);
+		}
+		code[places[i]] = at;
+	}
+	return count;
+}
+
+/* libseccomp writes programs to files only. */
+static int export(scmp_filter_ctx filter, struct sock_filter *code,
 		  uint32_t *ret_len)
 {
-	const size_t most = (SECCOMP_INSTRUCTIONS_MAX - len) * sizeof(*code);
+	const size_t most = (SECCOMP_INSTRUCTIONS_MAX - 1) * sizeof(*code);
 	AUTO_CLOSE int fd = memfd_create("filter", MFD_CLOEXEC);
 	struct stat st;
 	int ret;
@@ -115,10 +165,25 @@ static int export(scmp_filter_ctx filter, struct sock_filter *code, size_t len,
 		return -errno;
 	if ((size_t)st.st_size > most)
 		return -E2BIG;
-	if (pread(fd, code + len, (size_t)st.st_size, 0) != st.st_size)
+	if (pread(fd, code, (size_t)st.st_size, 0) != st.st_size)
 		return -EIO;
-	*ret_len = (uint32_t)(len + (size_t)st.st_size / sizeof(*code));
+	*ret_len =
+		shorten(code, (uint32_t)((size_t)st.st_size / sizeof(*code)));
 	return 0;
+}
+
+/* Jumps are relative: what comes first moves nothing. */
+static int export_for(enum seccomp_class kind, scmp_filter_ctx filter,
+		      struct sock_filter *code, uint32_t *ret_len)
+{
+	int ret;
+
+	if (tried_by_kernel[kind])
+		return export(filter, code, ret_len);
+	code[0] = look_elsewhere;
+	ret = export(filter, code + 1, ret_len);
+	*ret_len += 1;
+	return ret;
 }
 
 static int compile_class(enum seccomp_class kind, const struct rule_list *list,
@@ -133,7 +198,7 @@ static int compile_class(enum seccomp_class kind, const struct rule_list *list,
 	else
 		ret = add_rules(filter, kind, list, err);
 	if (!ret) {
-		ret = export(filter, code, begin(kind, code), ret_len);
+		ret = export_for(kind, filter, code, ret_len);
 		if (ret)
 			error_set_os(err, -ret,
 				     "class \"%s\":", class_names[kind]);

@@ -3,6 +3,7 @@
 
 import re
 
+NOTE = re.compile(r"^# NOTE (.*)")
 LINE = re.compile(r"^(not )?ok\b\s*(\d+)?\s*(?:-\s*)?([^#]*)(#\s*(.*))?$")
 PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*[Ss][Kk][Ii][Pp]\w*\s*(.*))?")
 SKIP = re.compile(r"(?i)^skip\w*[:\s]*")
@@ -20,6 +21,7 @@ class Result:
         self.passed = []
         self.failed = []
         self.skipped = []
+        self.notes = []  # what has to be said of what passed
         self.seconds = 0.0
         self.may_stall = False
         self.again = False  # passed, but only when it was run again
@@ -89,6 +91,9 @@ def read_tap(name, text, code):
             seen += 1
             _take_line(result, match, _comments(lines, number))
             continue
+        match = NOTE.match(line)
+        if match:
+            result.notes.append(match.group(1))
         match = PLAN.match(line)
         if match:
             plan = (plan or 0) + int(match.group(1))
@@ -99,7 +104,8 @@ def read_tap(name, text, code):
 
 
 def show(tier, result):
-    """One line per program, then one per failed or skipped test in it."""
+    """One line per program, then one per failed or skipped test in it, and
+    what else is to be noted."""
     print("%-10s %-28s %-34s %6.1f s" % (tier, result.name, result.summary(),
                                         result.seconds))
     for word, items in (("FAILED", result.failed),
@@ -109,6 +115,8 @@ def show(tier, result):
             print("       %s: %s: %s" % (word, name, first[:WIDTH]))
             for line in rest:
                 print("           " + line[:WIDTH])
+    for note in result.notes:
+        print("       " + note[:WIDTH])
     print(end="", flush=True)
 
 

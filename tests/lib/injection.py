@@ -43,6 +43,7 @@ FORMS = (
     ("mmap", 9, (0, 4096, PROT_RX, MAP_ANON, 0xffffffff, 0)),
     ("mmap", 9, (0, 4096, PROT_RWX, MAP_ANON, 0xffffffff, 0)),
     ("mmap", 9, (0, 4096, 3, 1, 1, 0)),             # shared, of a file
+    ("mmap", 9, (0, 4096, 0x1_0000_0003, MAP_ANON, 0xffffffff, 0)),  # a long
     ("socket", 41, (2, 1, 0)),                      # AF_INET
     ("socket", 41, (2, 3, 1)),                      # raw
     ("socket", 41, (17, 3, 0)),                     # AF_PACKET
@@ -54,7 +55,6 @@ FORMS = (
     ("ioctl", 16, (0, 0xae01, 0)),                  # KVM_CREATE_VM
     ("ioctl", 16, (0, 0xae41, 0)),                  # KVM_CREATE_VCPU
     ("ioctl", 16, (0, 0x400454ca, 0)),              # TUNSETIFF
-    ("ioctl", 16, (0, 0x1_0000_ae80, 0)),           # more than 32 bits
     ("fcntl", 72, (1, 4, 0x2000)),                  # F_SETFL, O_ASYNC
     ("fcntl", 72, (1, 1033, 0)),                    # F_ADD_SEALS
     ("fcntl", 72, (1, 8, 1)),                       # F_SETOWN

@@ -3,8 +3,14 @@
 inflated with one list of 262,144 page numbers, and by reports of 2 MiB, 16 a
 request. Memory is anonymous, or a snapshot's file with the guest's own copies.
 
-balloon_inflate_ms ...   the monitor's loop, CPU time
-balloon_inflate_wall_ms  until the guest has its answer
+  balloon_inflate_ms, balloon_report_ms            CPU time of the loop
+  balloon_inflate_wall_ms, balloon_report_wall_ms  until the guest has its answer
+  balloon_inflate_mib, balloon_report_mib          fewer resident than before
+
+and the same of a memory file's pages:
+
+  balloon_inflate_file_ms, balloon_inflate_file_wall_ms, balloon_inflate_file_mib
+  balloon_report_file_ms, balloon_report_file_wall_ms, balloon_report_file_mib
 """
 import os
 import shutil

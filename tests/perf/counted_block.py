@@ -10,11 +10,9 @@ monitor's own threads (vCPU threads apart).
                        names end in the number of requests at once
 """
 import sys
-import time
 
-from counted_io import Machine, monitor_ns
+from counted_machine import MIB, Machine, show_cost
 
-MIB = 1 << 20
 READS, WRITES, LARGE = 1050, 500, 24
 AT_ONCE = 16
 
@@ -22,61 +20,44 @@ AT_ONCE = 16
 class Disks(Machine):
     """A guest with /dev/vda and /dev/vdb; both are in the page cache."""
 
-    def add_devices(self, run):
+    def add_devices(self):
         for engine in ("Sync", "Async"):
-            path = "/tmp/%s%d" % (engine, run)
-            with open(path, "wb") as disk:
-                disk.write(b"\x55" * (32 * MIB))
-            self.put("/drives/" + engine, drive_id=engine, path_on_host=path,
-                     is_root_device=False, io_engine=engine)
+            self.add_disk(engine, "/tmp/" + engine, b"\x55" * (32 * MIB),
+                          io_engine=engine)
 
+    def cost_of(self, command):
+        return self.cost(lambda: self.sh(command))
 
-def dd(words, count):
-    return "dd bs=4k count=%d %s 2>/dev/null" % (count, words)
-
-
-def cost(machine, command):
-    """(CPU, elapsed) in ns."""
-    cpu, start = monitor_ns(machine.process.pid), time.monotonic_ns()
-    machine.sh(command)
-    whole = time.monotonic_ns() - start
-    return monitor_ns(machine.process.pid) - cpu, whole
-
-
-def show(name, cost_ns, count):
-    print("%s_us %.1f whole %.1f" % (name, cost_ns[0] / 1e3 / count,
-                                     cost_ns[1] / 1e3 / count))
-    sys.stdout.flush()
+    def dd(self, words, count, size="4k"):
+        return self.cost_of("dd bs=%s count=%d %s 2>/dev/null" % (
+            size, count, words))
 
 
 def one_at_a_time(machine, engine, disk):
     """Total CPU of the three kinds, in ns."""
-    reads = cost(machine, dd("if=%s of=/dev/null iflag=direct" % disk, READS))
-    writes = cost(machine, dd("if=/dev/zero of=%s oflag=direct" % disk,
-                              WRITES))
-    large = cost(machine, "dd bs=1M count=%d if=%s of=/dev/null iflag=direct "
-                 "2>/dev/null" % (LARGE, disk))
-    show("block_%s_read_1" % engine, reads, READS)
-    show("block_%s_write_1" % engine, writes, WRITES)
-    show("block_%s_mib_1" % engine, large, LARGE)
+    read = "if=%s of=/dev/null iflag=direct" % disk
+    reads = machine.dd(read, READS)
+    writes = machine.dd("if=/dev/zero of=%s oflag=direct" % disk, WRITES)
+    large = machine.dd(read, LARGE, "1M")
+    show_cost("block_%s_read_1" % engine, reads, READS)
+    show_cost("block_%s_write_1" % engine, writes, WRITES)
+    show_cost("block_%s_mib_1" % engine, large, LARGE)
     return reads[0] + writes[0] + large[0]
 
 
 def main():
     ember, assets = sys.argv[1:3]
-    machine = Disks(ember, assets, 0)
+    machine = Disks(ember, assets)
     for engine, disk in (("sync", "/dev/vda"), ("async", "/dev/vdb")):
         machine.sh("dd bs=1M if=%s of=/dev/null iflag=direct 2>/dev/null" %
                    disk)
         total = one_at_a_time(machine, engine, disk)
         if engine == "sync":
-            print("block_ms %.1f" % (total / 1e6))
+            print("block_ms %.3f" % (total / 1e6))
         count = READS - READS % AT_ONCE
-        many = cost(machine, "agent disk %s %d %d" % (disk, AT_ONCE, count))
-        show("block_%s_read_%d" % (engine, AT_ONCE), many, count)
-    machine.process.stdin.write(b"poweroff\n")
-    machine.process.stdout.read()
-    assert machine.process.wait() == 0
+        many = machine.cost_of("agent disk %s %d %d" % (disk, AT_ONCE, count))
+        show_cost("block_%s_read_%d" % (engine, AT_ONCE), many, count)
+    machine.power_off()
 
 
 if __name__ == "__main__":

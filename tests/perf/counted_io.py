@@ -6,96 +6,32 @@ the monitor's own threads (vCPU threads apart), one line per figure:
 
     NAME_us <monitor's microseconds per unit> whole <elapsed ones>
 """
-import os
 import socket
 import struct
 import subprocess
 import sys
-import time
 
-ARGS = ("console=ttyS0 quiet panic=1 8250.nr_uarts=1 i8042.noaux i8042.nomux "
-        "i8042.dumbkbd")
+from counted_machine import MIB, Machine, connect, show_cost
+
 HOST, GUEST = "172.16.0.1", "172.16.0.2"
-MIB = 1 << 20
 
 
-def call(path, method, url, body):
-    import json
-    data = json.dumps(body).encode()
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        connection.sendall(b"%s %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (
-            method.encode(), url.encode(), len(data), data))
-        answer = connection.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 2"), answer
-
-
-def monitor_ns(pid):
-    """CPU time of all threads but the vCPUs'."""
-    total = 0
-    for task in os.listdir("/proc/%d/task" % pid):
-        base = "/proc/%d/task/%s/" % (pid, task)
-        with open(base + "comm") as source:
-            if "vcpu" in source.read():
-                continue
-        with open(base + "schedstat") as source:
-            total += int(source.read().split()[0])
-    return total
-
-
-class Machine:
-    def __init__(self, ember, assets, run):
-        self.sock = "/tmp/io%d" % run
-        self.vsock = "/tmp/v%d" % run
-        self.process = subprocess.Popen(
-            [ember, "--api-sock", self.sock, "--log-path", "/dev/null"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        while not os.path.exists(self.sock):
-            time.sleep(0.001)
-        self.put("/machine-config", vcpu_count=1, mem_size_mib=256)
-        self.put("/boot-source", kernel_image_path=assets + "/bzImage",
-                 initrd_path="/job/initrd", boot_args=ARGS)
-        self.add_devices(run)
-        self.put("/actions", action_type="InstanceStart")
-        self.console = b""
-        self.wait_for(b"EMBER-READY")
-
-    def add_devices(self, run):
-        self.put("/network-interfaces/eth0", iface_id="eth0",
-                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
+class Talker(Machine):
+    def add_devices(self):
+        self.vsock = "/tmp/v"
+        self.add_network()
         self.put("/vsock", guest_cid=3, uds_path=self.vsock)
         self.put("/entropy")
 
-    def put(self, path, **fields):
-        call(self.sock, "PUT", path, fields)
-
-    def wait_for(self, text):
-        while text not in self.console:
-            part = self.process.stdout.read(4096)
-            assert part, self.console
-            self.console += part
-        self.console = self.console[self.console.index(text) + len(text):]
-
-    def sh(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
-        self.wait_for(b"EMBER-EXIT 0")
-
     def connect(self, port):
-        conn = socket.socket(socket.AF_UNIX)
-        conn.connect(self.vsock)
+        conn = connect(self.vsock)
         conn.sendall(b"CONNECT %d\n" % port)
         answer = conn.recv(64)
         assert answer.startswith(b"OK"), answer
         return conn
 
     def measure(self, name, units, work):
-        cpu, start = monitor_ns(self.process.pid), time.monotonic_ns()
-        work()
-        whole = time.monotonic_ns() - start
-        cpu = monitor_ns(self.process.pid) - cpu
-        print("%s_us %.1f whole %.1f" % (name, cpu / 1e3 / units,
-                                         whole / 1e3 / units))
-        sys.stdout.flush()
+        show_cost(name, self.cost(work), units)
 
 
 def round_trips(conn, count):
@@ -125,7 +61,7 @@ def pour(conn, mib):
 
 def drain(listener, machine, command):
     """Receives what a command in the guest sends."""
-    machine.process.stdin.write(command.encode() + b"\n")
+    machine.type(command)
     conn, _ = listener.accept()
     while conn.recv(1 << 18):
         pass
@@ -185,16 +121,14 @@ def entropy(machine):
 
 def main():
     ember, assets = sys.argv[1:3]
-    machine = Machine(ember, assets, 0)
+    machine = Talker(ember, assets)
     for command in ("ip link set lo up", "ip link set tap0 up",
                     "ip address add %s/24 dev tap0" % HOST):
         subprocess.run(command.split(), check=True)
     sockets(machine)
     network(machine)
     entropy(machine)
-    machine.process.stdin.write(b"poweroff\n")
-    machine.process.stdout.read()
-    assert machine.process.wait() == 0
+    machine.power_off()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,13 @@ it a few times. One line per figure:
     diff_create_ms    the same for a Diff of a second of an idle guest
     vsock_answer_ms   exec of `ember --restore` to the first byte that an echo
                       server in the guest has sent back
+    answer_cpu_us     CPU time of the monitor's threads by then, vCPUs apart
+    console_byte_ms   exec to the first byte on the console, where a key
+                      waits that the guest echoes
     ready_ms          exec to the line on --ready-fd
     load_call_ms      PUT /snapshot/load of a monitor that is there already
-    load_*_us         phases of the restore, by the monitor's own metrics
+    load_us           phases of the restore, by the monitor's own metrics: their
+                      sum, and `phases` with each
     resident_kib      of a restored monitor after that answer, guest RAM apart
     touched_kib       guest RAM that is mapped by then
 
@@ -28,81 +32,48 @@ the median of the others counts.
 """
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 
-from counted_io import ARGS, call
+from counted_machine import MIB, Machine, call, connect, monitor_ns, \
+    start_monitor, took_ms
 
 RAM_KIB = 256 << 10
 RESTORES = 5
-STATE, MEMORY, VSOCK = "/tmp/state", "/tmp/memory", "/tmp/v"
+STATE, MEMORY, DIFF = "/tmp/state", "/tmp/memory", "/tmp/diff"
+VSOCK, CLONE, METRICS = "/tmp/v", "/tmp/clone", "/tmp/clone-metrics"
+HELD = "/tmp/held-metrics"
+PHASE = "load_"
 
 
-class Guest:
+class Guest(Machine):
     """The one that is saved."""
 
-    def __init__(self, ember, assets):
-        self.sock = "/tmp/api"
-        with open("/tmp/disk", "wb") as disk:
-            disk.truncate(1 << 20)
-        self.process = subprocess.Popen(
-            [ember, "--api-sock", self.sock, "--log-path", "/dev/null",
-             "--metrics-path", "/tmp/guest-metrics", "--emit-snapshot-phases"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        while not os.path.exists(self.sock):
-            time.sleep(0.001)
-        self.put("/machine-config", vcpu_count=1, mem_size_mib=256,
-                 track_dirty_pages=True)
-        self.put("/boot-source", kernel_image_path=assets + "/bzImage",
-                 initrd_path="/job/initrd", boot_args=ARGS)
-        self.put("/drives/disk", drive_id="disk", path_on_host="/tmp/disk",
-                 is_root_device=False)
-        self.put("/network-interfaces/eth0", iface_id="eth0",
-                 host_dev_name="tap0", guest_mac="06:00:ac:10:00:02")
-        self.put("/vsock", guest_cid=3, uds_path=VSOCK)
-        self.put("/actions", action_type="InstanceStart")
-        self.wait_for(b"EMBER-READY")
-        self.sh("ip link set eth0 up; dd if=/dev/vda of=/dev/null 2>/dev/null;"
-                " agent echo 1000 & sleep 0.5")
+    options = ("--metrics-path", HELD, "--emit-snapshot-phases")
+    config = {"track_dirty_pages": True}
 
-    def put(self, path, **fields):
-        call(self.sock, "PUT", path, fields)
+    def add_devices(self):
+        self.add_disk("disk", "/tmp/disk", bytes(MIB))
+        self.add_network()
+        self.put("/vsock", guest_cid=3, uds_path=VSOCK)
 
     def state(self, state):
         call(self.sock, "PATCH", "/vm", {"state": state})
 
-    def wait_for(self, text):
-        console = b""
-        while text not in console:
-            part = self.process.stdout.read(4096)
-            assert part, console
-            console += part
-
-    def sh(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
-        self.wait_for(b"EMBER-EXIT 0")
-
     def save(self, kind):
         """Milliseconds of the request, the guest stays paused after it."""
         self.state("Paused")
-        body = {"snapshot_type": kind, "snapshot_path": STATE,
-                "mem_file_path": MEMORY if kind == "Full" else "/tmp/diff"}
-        start = time.monotonic_ns()
-        call(self.sock, "PUT", "/snapshot/create", body)
-        return (time.monotonic_ns() - start) / 1e6
+        return took_ms(lambda: self.put(
+            "/snapshot/create", snapshot_type=kind, snapshot_path=STATE,
+            mem_file_path=MEMORY if kind == "Full" else DIFF))
 
     def phase(self, name):
         """Milliseconds of a phase of the last snapshot."""
         self.put("/actions", action_type="FlushMetrics")
-        with open("/tmp/guest-metrics") as lines:
+        with open(HELD) as lines:
             last = lines.read().splitlines()[-1]
         return json.loads(last)["snapshot_phases_us"][name] / 1e3
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def answer(conn):
@@ -129,34 +100,42 @@ def resident(pid):
     return found
 
 
-def restore(ember):
-    """Restores, gets an answer, ends it; figures by name."""
-    for path in (VSOCK, "/tmp/clone", "/tmp/metrics"):
+def forget(*paths):
+    """What the clone before left behind."""
+    for path in paths:
         if os.path.exists(path):
             os.unlink(path)
+
+
+def load_phases():
+    """Microseconds by name, of the last restore."""
+    with open(METRICS) as lines:
+        phases = json.loads(lines.readline())["snapshot_phases_us"]
+    return {name: us for name, us in phases.items()
+            if name.startswith(PHASE)}
+
+
+def restore(ember):
+    """Restores, gets an answer, ends it; figures by name."""
+    forget(VSOCK, CLONE, METRICS)
     ready, theirs = os.pipe()
     os.set_inheritable(theirs, True)
-    argv = [ember, "--restore", STATE, "--mem", MEMORY, "--api-sock",
-            "/tmp/clone", "--log-path", "/dev/null", "--metrics-path",
-            "/tmp/metrics", "--emit-snapshot-phases", "--ready-fd",
-            str(theirs)]
-    conn = socket.socket(socket.AF_UNIX)
+    argv = [ember, "--restore", STATE, "--mem", MEMORY, "--api-sock", CLONE,
+            "--log-path", "/dev/null", "--metrics-path", METRICS,
+            "--emit-snapshot-phases", "--ready-fd", str(theirs)]
     start = time.monotonic_ns()
     pid = os.posix_spawn(ember, argv, {})
     os.close(theirs)
     os.read(ready, 16)
     running = time.monotonic_ns()
-    conn.connect(VSOCK)
+    conn = connect(VSOCK)
     answer(conn)
     answered = time.monotonic_ns()
     figures = {"ready_ms": (running - start) / 1e6,
-               "vsock_answer_ms": (answered - start) / 1e6}
+               "vsock_answer_ms": (answered - start) / 1e6,
+               "answer_cpu_us": monitor_ns(pid) / 1e3}
     figures["resident_kib"], figures["touched_kib"] = resident(pid)
-    with open("/tmp/metrics") as lines:
-        phases = json.loads(lines.readline())["snapshot_phases_us"]
-    for name, us in phases.items():
-        if name.startswith("load"):
-            figures[name + "_us"] = us
+    figures.update(load_phases())
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     os.close(ready)
@@ -164,69 +143,90 @@ def restore(ember):
     return figures
 
 
+def console(ember):
+    """Restores with a key that waits on the console."""
+    forget(VSOCK, CLONE)
+    key, typed = os.pipe()
+    said, theirs = os.pipe()
+    os.write(typed, b"\n")
+    argv = [ember, "--restore", STATE, "--mem", MEMORY, "--api-sock", CLONE,
+            "--log-path", "/dev/null"]
+    start = time.monotonic_ns()
+    pid = os.posix_spawn(ember, argv, {}, file_actions=[
+        (os.POSIX_SPAWN_DUP2, key, 0), (os.POSIX_SPAWN_DUP2, theirs, 1)])
+    assert os.read(said, 1)
+    took = time.monotonic_ns() - start
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    for fd in (key, typed, said, theirs):
+        os.close(fd)
+    return {"console_byte_ms": took / 1e6}
+
+
 def load(ember):
     """The same by an API call; its milliseconds."""
-    for path in (VSOCK, "/tmp/clone"):
-        if os.path.exists(path):
-            os.unlink(path)
-    process = subprocess.Popen([ember, "--api-sock", "/tmp/clone",
-                                "--log-path", "/dev/null"])
-    while not os.path.exists("/tmp/clone"):
-        time.sleep(0.001)
+    forget(VSOCK, CLONE)
+    process = start_monitor(ember, CLONE)
     time.sleep(0.1)
-    start = time.monotonic_ns()
-    call("/tmp/clone", "PUT", "/snapshot/load", {
+    took = took_ms(lambda: call(CLONE, "PUT", "/snapshot/load", {
         "snapshot_path": STATE, "resume_vm": True,
-        "mem_backend": {"backend_type": "File", "backend_path": MEMORY}})
-    took = time.monotonic_ns() - start
-    with socket.socket(socket.AF_UNIX) as conn:
-        conn.connect(VSOCK)
+        "mem_backend": {"backend_type": "File", "backend_path": MEMORY}}))
+    with connect(VSOCK) as conn:
         answer(conn)
     process.kill()
     process.wait()
-    return {"load_call_ms": took / 1e6}
+    return {"load_call_ms": took}
 
 
 def copy(kib):
     """Milliseconds of writing so many KiB to a new file."""
     block = bytes(1 << 20)
     with open("/tmp/copy", "wb", buffering=0) as out:
-        start = time.monotonic_ns()
-        for _ in range(kib >> 10):
-            out.write(block)
-        took = time.monotonic_ns() - start
+        took = took_ms(lambda: [out.write(block) for _ in range(kib >> 10)])
     os.unlink("/tmp/copy")
-    return took / 1e6
+    return took
 
 
 def measure_saving(guest):
     guest.save("Diff")  # everything
     guest.state("Resumed")
     time.sleep(1)
-    print("diff_create_ms %.2f" % guest.save("Diff"))
-    print("full_create_ms %.2f" % guest.save("Full"))
-    print("full_write_ms %.2f" % guest.phase("create_write"))
+    print("diff_create_ms %.3f" % guest.save("Diff"))
+    print("full_create_ms %.3f" % guest.save("Full"))
+    print("full_write_ms %.3f" % guest.phase("create_write"))
     kib = os.stat(MEMORY).st_blocks // 2
     print("full_memory_kib %d" % kib)
-    print("copy_ms %.2f" % copy(kib))
+    print("copy_ms %.3f" % copy(kib))
     sys.stdout.flush()
 
 
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
 def measure_restoring(ember, prefix):
-    for run in (restore, load):
-        all_figures = [run(ember) for _ in range(RESTORES)][1:]
-        for name in all_figures[0]:
-            values = sorted(figures[name] for figures in all_figures)
-            print("%s%s %s" % (prefix, name, round(
-                values[len(values) // 2], 2)))
-        sys.stdout.flush()
+    found = {}
+    for run in (restore, console, load):
+        runs = [run(ember) for _ in range(RESTORES)][1:]
+        found.update((name, median([figures[name] for figures in runs]))
+                     for name in runs[0])
+    phases = {name: found.pop(name) for name in list(found)
+              if name.startswith(PHASE) and name != "load_call_ms"}
+    print("phases %srestore_linux %s" % (prefix, " ".join(
+        "%s=%d" % item for item in phases.items())))
+    found["load_us"] = sum(phases.values())
+    for name, value in found.items():
+        print("%s%s %s" % (prefix, name, round(value, 3)))
+    sys.stdout.flush()
 
 
 def main():
     ember, assets = sys.argv[1:3]
     guest = Guest(ember, assets)
+    guest.sh("stty echo; ip link set eth0 up; dd if=/dev/vda of=/dev/null 2>/dev/null; "
+             "agent echo 1000 & sleep 0.5")
     measure_saving(guest)
-    guest.end()
+    guest.kill()
     measure_restoring(ember, "")
     subprocess.run(["mount", "-o", "remount,favordynmods", "/sys/fs/cgroup"],
                    check=True)

@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #define EXITS 20000 /* tests/guests/exits.c */
 #define ARGS_MAX 16
@@ -52,8 +51,7 @@ static void spawn_api(struct monitor *monitor, const char *ember, enum way way)
 		"--log-path", "/dev/null",  NULL,
 	};
 
-	snprintf(monitor->socket_path, sizeof(monitor->socket_path),
-		 "/tmp/ember-perf-%d.sock", getpid());
+	monitor_name_socket(monitor, 0);
 	spawn(monitor, args, way);
 }
 
@@ -158,7 +156,6 @@ int main(int argc, char *argv[])
 				values[EXIT][way][run] =
 					exit_us(argv[1], argv[3], way);
 		}
-	template_remove(&template);
 	print_more("filter_api_us", values[API], runs);
 	print_more("filter_first_byte_us", values[FIRST_BYTE], runs);
 	print_exits(values[EXIT], exit_runs);

@@ -18,13 +18,16 @@
  *   bare_restore_us  exec of the monitor to the guest's first byte
  *   jail_restore_us  spawn of the jailer to that
  *   jail_restore_more_us  the difference
+ *   jails_restore_us, jails_restore_p99_us  jail_restore_us of each among JAILS
+ *                    at once
+ *   jails_restored_per_s  ... what that is as a rate
  */
 #include "tests/perf/perf.h"
 #include "vmm/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +45,7 @@
 
 struct bench {
 	const char *ember, *jailer;
-	char base[32];	  /* of all jails */
+	char base[48];	  /* of all jails */
 	char program[64]; /* what tells the time */
 	unsigned int next_id;
 	struct template template;
@@ -246,19 +249,71 @@ static void furnish(struct bench *bench, const char *id)
 	}
 }
 
-static double jail_restore(struct bench *bench, const char *exec_by)
+static void restore_command(struct bench *bench, struct command *command,
+			    const char *exec_by)
 {
 	const char *const args[] = {
 		"--",	   "--restore",	       "/state",   "--mem",
 		"/memory", "--drive-override", "d=/drive", "--log-path",
 		"/log",	   "--no-api",	       NULL,
 	};
+
+	jail_command(bench, command, bench->ember, exec_by);
+	furnish(bench, command->id);
+	add(command, args);
+}
+
+static double jail_restore(struct bench *bench, const char *exec_by)
+{
 	struct command command;
 
-	jail_command(bench, &command, bench->ember, exec_by);
-	furnish(bench, command.id);
-	add(&command, args);
+	restore_command(bench, &command, exec_by);
 	return first_byte_us(command.argv);
+}
+
+/* Notes of each when its byte came, in whatever order they come. */
+static void wait_for_all(struct monitor *monitors, double *us)
+{
+	struct pollfd fds[JAILS];
+	size_t left = JAILS;
+
+	for (size_t i = 0; i < JAILS; i++)
+		fds[i] = (struct pollfd){monitors[i].console, POLLIN, 0};
+	while (left > 0) {
+		if (poll(fds, JAILS, 10000) <= 0)
+			die("a guest said nothing");
+		for (size_t i = 0; i < JAILS; i++) {
+			if (!fds[i].revents)
+				continue;
+			us[i] = since_us(monitors[i].start_ns);
+			if (monitor_byte(&monitors[i]) != 'c')
+				die("that is not the byte of a copy");
+			fds[i].fd = -1;
+			left--;
+		}
+	}
+}
+
+static void measure_many_restores(struct bench *bench, const char *exec_by)
+{
+	static struct monitor monitors[JAILS];
+	static struct command commands[JAILS];
+	static double values[JAILS];
+	uint64_t start;
+	double rate;
+
+	for (size_t i = 0; i < JAILS; i++)
+		restore_command(bench, &commands[i], exec_by);
+	start = monotonic_ns();
+	for (size_t i = 0; i < JAILS; i++)
+		monitor_spawn(&monitors[i], commands[i].argv);
+	wait_for_all(monitors, values);
+	rate = JAILS / since_us(start) * 1e6;
+	monitors_kill(monitors, JAILS);
+	print_figure("jails_restore_us", values, JAILS);
+	printf("jails_restore_p99_us %.0f\n", values[JAILS * 99 / 100]);
+	printf("jails_restored_per_s %.0f\n", rate);
+	fflush(stdout);
 }
 
 static void measure_restore(struct bench *bench, const char *guest,
@@ -276,12 +331,12 @@ static void measure_restore(struct bench *bench, const char *guest,
 		bare[run] = bare_restore(bench);
 		jailed[run] = jail_restore(bench, exec_by);
 	}
-	template_remove(&bench->template);
 	print_figure("bare_restore_us", bare, runs);
 	print_figure("jail_restore_us", jailed, runs);
 	printf("jail_restore_more_us %.0f p10 %.0f\n",
 	       jailed[runs / 2] - bare[runs / 2],
 	       jailed[runs / 10] - bare[runs / 10]);
+	measure_many_restores(bench, exec_by);
 }
 
 /* -------------------------------------------------------------------- files */
@@ -302,15 +357,6 @@ static void make_program(struct bench *bench, const char *self)
 	    ftruncate(to, MAX(own.st_size, ember.st_size)) || close(to))
 		die(bench->program);
 	close(from);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind,
-		      struct FTW *at)
-{
-	(void)st;
-	(void)kind;
-	(void)at;
-	return remove(path);
 }
 
 /* Whether the jailer has other ways to the binary than copying it. */
@@ -334,7 +380,7 @@ static bool has_exec_by(const char *jailer)
 
 int main(int argc, char *argv[])
 {
-	static struct bench bench = {.base = "/tmp/ember-jails-XXXXXX"};
+	static struct bench bench;
 	const char *const ways[] = {NULL, "link", "bind"};
 	uint64_t now = monotonic_ns();
 	size_t runs = argc == 5 ? (size_t)atoi(argv[4]) : 0;
@@ -349,7 +395,8 @@ int main(int argc, char *argv[])
 	prctl(PR_SET_TIMERSLACK, 1); /* nanoseconds */
 	bench.ember = argv[1];
 	bench.jailer = argv[2];
-	if (!mkdtemp(bench.base) || chmod(bench.base, 0755))
+	snprintf(bench.base, sizeof(bench.base), "%s/jails", scratch_dir());
+	if (mkdir(bench.base, 0755))
 		die(bench.base);
 	make_program(&bench, argv[0]);
 	more = has_exec_by(bench.jailer);
@@ -359,8 +406,5 @@ int main(int argc, char *argv[])
 		measure_many(&bench, "bind");
 	measure_mounts(&bench, runs);
 	measure_restore(&bench, argv[3], more ? "bind" : NULL, runs);
-	unlink(bench.program);
-	return nftw(bench.base, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
-		       ? EXIT_FAILURE
-		       : EXIT_SUCCESS;
+	return EXIT_SUCCESS;
 }

@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ember and other monitors on the same tiny guests, in turn. A driver per
-monitor knows how it is started, asked and saved; what it cannot do raises
-Cannot, and is a dash in the report.
+"""ember and the other monitors that are found, on the same tiny guests, in turn.
 
-QEMU is found on PATH (Debian's qemu-system-x86), others if their variable names
-a program or PATH has one: FIRECRACKER."""
+Each stage is tried with each monitor: what one cannot do is missing from its
+figures, and its "why" says so. No monitor has devices but a serial port here; each
+is used in the form that suits it best (monitors.py)."""
 
-import json
 import os
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import tempfile
-import threading
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
-RAM_MIB = 128
-PATIENCE = 20  # seconds
-NAP = 20e-6
+import bzimage
+from monitors import Cannot, Guest, all_drivers, now_us
 
 Pair = namedtuple("Pair", "name label unit goal_figure drawn")
 
@@ -30,353 +23,373 @@ PEER_FIGURES = (
     Pair("answer_cpu_us", "... CPU time of it", "us", "api_cpu_us", False),
     Pair("first_byte_us", "start command to the guest's first byte", "us",
          "first_byte_us", True),
+    Pair("run_us", "exec to the guest's first byte, without requests", "us",
+         None, True),
+    Pair("requests_per_s", "requests on one connection, by a client in Python",
+         "per s", None, False),
+    Pair("request_p99_us", "... 99 of 100 are faster", "us", None, False),
     Pair("rss_kib", "resident beside guest RAM", "KiB", "rss_kib", True),
     Pair("dirty_kib", "... private and dirty", "KiB", "dirty_kib", False),
     Pair("snapshot_us", "full snapshot of 128 MiB, hardly touched", "us",
          None, False),
     Pair("snapshot_kib", "... its files", "KiB", None, False),
+    Pair("changes_us", "snapshot of 16 MiB of changes", "us", None, False),
+    Pair("changes_kib", "... its files", "KiB", None, False),
     Pair("restore_us", "exec to the first byte of a restored copy", "us",
          "restore_first_byte_us", True),
+    Pair("restore_cpu_us", "... CPU time of it", "us", None, False),
+    Pair("copies_16_per_s", "16 copies at once", "per s", None, False),
+    Pair("copies_64_per_s", "64 copies at once", "per s", None, True),
+    Pair("copy_private_kib", "... private and dirty in each, guest RAM too",
+         "KiB", None, True),
+    Pair("copy_pss_kib", "... proportional set size of each", "KiB", None,
+         False),
     Pair("teardown_us", "SIGTERM to the end of the process", "us", None,
          False),
     Pair("program_kib", "program file, without its libraries", "KiB",
          "binary_bytes", False),
 )
 
+# Of a Debian guest, in the counted lab (counted_peer.py).
+LINUX_FIGURES = (
+    Pair("linux_start_ms", "Linux: start command to its answer", "ms",
+         "start_call_ms", False),
+    Pair("linux_exec_init_ms", "... exec to the guest's first process", "ms",
+         None, True),
+    Pair("linux_init_ms", "... kernel start to it, by the guest's clock",
+         "ms", "boot_to_init_ms", False),
+    Pair("linux_exits", "... exits to user space until drivers are up", "",
+         "exits", False),
+    Pair("linux_rss_kib", "... resident beside guest RAM", "KiB", None,
+         False),
+    Pair("linux_dirty_kib", "... private and dirty", "KiB", None, False),
+    Pair("linux_block_ms", "... CPU for 1,550 requests of 4 KiB and 24 MiB",
+         "ms", "block_ms", True),
+    Pair("linux_ping_us", "... CPU for an echo by network", "us", "ping_us",
+         True),
+    Pair("linux_vsock_us", "... CPU for a byte by vsock, there and back",
+         "us", "vsock_round_trip_us", True),
+    Pair("linux_vsock_mib_us", "... CPU for a MiB by vsock to the guest",
+         "us", "vsock_mib_in_us", True),
+    Pair("linux_snapshot_ms", "... full snapshot of 256 MiB", "ms",
+         "full_create_ms", False),
+    Pair("linux_snapshot_kib", "... its files", "KiB", "full_memory_kib",
+         False),
+    Pair("linux_restore_ms", "... exec of a restore to a vsock answer", "ms",
+         "tuned_vsock_answer_ms", True),
+)
+ALL_FIGURES = PEER_FIGURES + LINUX_FIGURES
 
-class Cannot(Exception):
-    """What a monitor has no way to do, or did not do in time."""
+WARM_UPS = 1
+REQUESTS = 100     # a run
+CHANGES_EVERY = 4  # runs
+CHANGES_MIB = 16
+MANY_ROUNDS = 3
+LOADERS = 4        # threads that ask new processes for copies
+FAILURES = 2       # of a stage, until it is not tried any more
+TRACKED_RAM_MIB = 64
+# In the memory of tests/guests/copy.c; the word behind it lets copies go on.
+MARK, GO = b"ember: the copy may go.\0", b"\1"
 
 
-def now_us():
-    return time.monotonic_ns() / 1e3
+def let_copies_go(directory, files):
+    """Changes a word of the guest in its saved memory. All of it is written
+    back: pages that are not count as dirty in whoever maps them."""
+    found = 0
+    for name in files:
+        with open(os.path.join(directory, name), "r+b") as file:
+            data = file.read()
+            at = data.find(MARK)
+            while at >= 0:
+                file.seek(at + len(MARK))
+                file.write(GO)
+                found += 1
+                at = data.find(MARK, at + 1)
+            file.flush()
+            os.fsync(file.fileno())
+    if not found:
+        raise Cannot("its snapshot does not have the guest's memory as it is")
 
 
-def until(done, what):
-    """Polls; what starts shall not have to share its processor with us."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        result = done()
-        if result is not None:
-            return result
-        if time.monotonic() > end:
-            raise Cannot(what)
-        time.sleep(NAP)
+def disk_kib(directory, files):
+    return sum(os.stat(os.path.join(directory, name)).st_blocks / 2
+               for name in files)
 
 
-def memory_of(pid):
-    """(resident, private and dirty) KiB, guest RAM apart, which is told by its
-    size."""
-    rss = dirty = size = 0
-    with open("/proc/%d/smaps" % pid) as lines:
+def available_kib():
+    with open("/proc/meminfo") as lines:
         for line in lines:
-            key, _, rest = line.partition(":")
-            if key == "Size":
-                size = int(rest.split()[0])
-            elif size < RAM_MIB * 1024:
-                rss += int(rest.split()[0]) if key == "Rss" else 0
-                dirty += int(rest.split()[0]) if key == "Private_Dirty" else 0
-    return rss, dirty
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1])
+    return 0
 
 
-def cpu_us(pid):
-    total = 0
-    for task in os.listdir("/proc/%d/task" % pid):
-        with open("/proc/%d/task/%s/schedstat" % (pid, task)) as source:
-            total += int(source.read().split()[0])
-    return total / 1e3
+class Peer:
+    """A monitor, and what was measured of it."""
 
-
-class Console(threading.Thread):
-    """Reads what the guest says, and notes when it said something first. It
-    has to be read: there are monitors that wait for that."""
-
-    def __init__(self, pipe):
-        super().__init__(daemon=True)
-        self.pipe = pipe
-        self.heard = threading.Event()
-        self.first_us = None
-        self.start()
-
-    def run(self):
-        while self.pipe.read(65536):
-            if not self.first_us:
-                self.first_us = now_us()
-                self.heard.set()
-
-    def first(self):
-        """When the first byte came."""
-        if not self.heard.wait(PATIENCE):
-            raise Cannot("the guest said nothing")
-        return self.first_us
-
-
-class Monitor:
-    """A process with a control socket and a console that is a pipe."""
-
-    def __init__(self, program, directory):
+    def __init__(self, driver, program, guests, directory):
+        self.driver = driver
         self.program = program
         self.directory = directory
-        self.process = self.control = self.console = None
-        self.sock = os.path.join(directory, "control")
+        self.guests = guests
+        self.samples = {"program_kib": [os.path.getsize(program) / 1024]}
+        self.failures = {}  # stage: times
+        self.why = {}       # stage: reason
+        self.template = None
 
-    def spawn(self, argv):
-        if os.path.exists(self.sock):
-            os.unlink(self.sock)
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, bufsize=0, env={"PATH": "/"},
-            cwd=self.directory)
-        self.console = Console(self.process.stdout)
+    @property
+    def name(self):
+        return self.driver.name
 
-    def connect(self):
-        def attempt():
-            if self.process.poll() is not None:
-                raise Cannot("it ended")
-            control = socket.socket(socket.AF_UNIX)
-            try:
-                control.connect(self.sock)
-            except OSError:
-                control.close()
-                return None
-            control.settimeout(PATIENCE)
-            return control
+    def guest(self, name, **more):
+        """A tiny guest, as this monitor takes it."""
+        kernel = self.guests(name)
+        if self.driver.only_bzimage:
+            kernel = os.path.join(self.directory, name + ".bzImage")
+            with open(kernel, "wb") as out:
+                out.write(bzimage.wrapped(self.guests(name)))
+        return Guest(kernel, **more)
 
-        self.control = until(attempt, "no control socket")
+    def took(self, **figures):
+        for name, value in figures.items():
+            self.samples.setdefault(name, []).append(value)
 
-    def end(self):
-        """Microseconds from SIGTERM to the end."""
+    # ---------------------------------------------------------------- stages
+
+    def start(self, monitor):
+        """A life with requests, up to a snapshot."""
         start = now_us()
-        self.process.send_signal(signal.SIGTERM)
+        monitor.launch()
+        answer_us, answer_cpu_us = now_us() - start, monitor.cpu_us()
+        monitor.configure()
+        time.sleep(0.02)
+        start = now_us()
+        monitor.boot()
+        self.took(answer_us=answer_us, answer_cpu_us=answer_cpu_us,
+                  first_byte_us=monitor.first_byte() - start)
+        memory = monitor.memory()
+        self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
+        for _ in range(REQUESTS):
+            start = now_us()
+            monitor.ask()
+            self.took(request_us=now_us() - start)
+
+    def run(self, monitor):
+        """A life without requests."""
+        start = now_us()
+        monitor.run()
+        self.took(run_us=monitor.first_byte() - start)
+        if "rss_kib" in self.why:
+            memory = monitor.memory()
+            self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
+        self.took(teardown_us=monitor.end())
+
+    def save(self, monitor):
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        took, files = monitor.save()
+        self.took(snapshot_us=took,
+                  snapshot_kib=disk_kib(monitor.directory, files))
+
+    def changes(self, monitor):
+        """Twice the same; the first is everything."""
+        if not monitor.saves_changes:
+            raise Cannot("it has no snapshots of changes")
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        for _ in range(2):
+            monitor.type(b"%d\n" % CHANGES_MIB)
+            monitor.console.wait_for(b"dirty %d\n" % CHANGES_MIB)
+            took, files = monitor.save_changes()
+            kib = disk_kib(monitor.directory, files)
+            for name in files:
+                os.unlink(os.path.join(monitor.directory, name))
+        self.took(changes_us=took, changes_kib=kib)
+
+    def make_template(self, monitor):
+        monitor.launch()
+        monitor.configure()
+        monitor.boot()
+        monitor.console.wait_for(b"ready\n")
+        _, files = monitor.save()
+        monitor.kill()
+        let_copies_go(monitor.directory, files)
+        self.template = monitor.directory
+
+    def restore(self, monitor):
+        start = now_us()
+        monitor.restore()
+        self.took(restore_us=monitor.first_byte() - start)
+        self.took(restore_cpu_us=monitor.cpu_us(),
+                  private_kib=monitor.memory().private)
+
+    def copies(self, count):
+        """As many at once, and all alive when their memory is looked at."""
+        needed = count * statistics.median(self.samples["private_kib"])
+        if needed > available_kib() / 2:
+            raise Cannot("%d copies would need %d MiB"
+                         % (count, needed / 1024))
+        guest = self.guest("copy", template=True)
+        monitors = [self.driver(self.program, self.template, guest, number)
+                    for number in range(count)]
         try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise Cannot("SIGTERM does not end it") from None
-        took = now_us() - start
-        self.close()
-        return took
+            start = now_us()
+            for monitor in monitors:
+                monitor.spawn_copy()
+            with ThreadPoolExecutor(LOADERS) as pool:
+                list(pool.map(lambda monitor: monitor.load_copy(), monitors))
+            up_us = max(m.first_byte() for m in monitors) - start
+            self.took(**{"copies_%d_per_s" % count: count * 1e6 / up_us})
+            time.sleep(0.2)  # what they do after the guest's first byte
+            memory = [monitor.memory() for monitor in monitors]
+            self.took(**{
+                "copy_private_kib_%d" % count: statistics.median(
+                    m.private for m in memory),
+                "copy_pss_kib_%d" % count: statistics.median(
+                    m.pss for m in memory)})
+        finally:
+            for monitor in monitors:
+                if monitor.process:
+                    monitor.process.kill()
+            for monitor in monitors:
+                monitor.kill()
 
-    def kill(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-        self.close()
+    # ------------------------------------------------------------------ runs
 
-    def close(self):
-        if self.control:
-            self.control.close()
-        if self.console:
-            self.console.join()
-            self.process.stdout.close()
-        self.process = self.control = self.console = None
-
-
-class Rest(Monitor):
-    """ember and Firecracker."""
-
-    def request(self, method, path, body=None):
-        data = json.dumps(body).encode() if body is not None else b""
-        self.control.sendall(
-            b"%s %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s"
-            % (method.encode(), path.encode(), len(data), data))
-        answer = self.control.recv(65536)
-        if not answer.startswith(b"HTTP/1.1 2"):
-            raise Cannot("%s: %s" % (path, answer.decode(errors="replace")))
-
-    def arguments(self):
-        return [self.program, "--api-sock", self.sock, "--log-path",
-                "/dev/null"]
-
-    def ask(self):
-        """exec to an answer."""
-        self.spawn(self.arguments())
-        self.connect()
-        self.request("GET", "/")
-
-    def configure(self, guest):
-        self.request("PUT", "/machine-config",
-                     {"vcpu_count": 1, "mem_size_mib": RAM_MIB})
-        self.request("PUT", "/boot-source",
-                     {"kernel_image_path": guest, "boot_args": ""})
-
-    def start(self):
-        self.request("PUT", "/actions", {"action_type": "InstanceStart"})
-
-    def snapshot(self):
-        self.request("PATCH", "/vm", {"state": "Paused"})
-        start = now_us()
-        self.request("PUT", "/snapshot/create", {
-            "snapshot_path": "state", "mem_file_path": "memory"})
-        return now_us() - start, ("state", "memory")
-
-    def restore(self):
-        self.spawn(self.arguments())
-        self.connect()
-        self.request("PUT", "/snapshot/load", {
-            "snapshot_path": "state", "resume_vm": True,
-            "mem_backend": {"backend_type": "File",
-                            "backend_path": "memory"}})
-
-
-class Ember(Rest):
-    name = "ember"
-
-    def restore(self):
-        self.spawn([self.program, "--restore", "state", "--mem", "memory",
-                    "--api-sock", self.sock, "--log-path", "/dev/null"])
-
-
-class Firecracker(Rest):
-    name = "Firecracker"
-
-    def arguments(self):
-        return [self.program, "--api-sock", self.sock, "--no-seccomp",
-                "--log-path", "/dev/null", "--level", "Error"]
-
-
-class Qemu(Monitor):
-    name = "QEMU microvm"
-
-    def arguments(self, *more):
-        return [self.program, "-M", "microvm,acpi=off,pit=off,pic=off,rtc=off",
-                "-accel", "kvm", "-cpu", "host", "-m", str(RAM_MIB),
-                "-nodefaults", "-no-user-config", "-display", "none",
-                "-serial", "stdio", "-no-reboot", "-qmp",
-                "unix:%s,server=on,wait=off" % self.sock, *more]
-
-    def request(self, command, **arguments):
-        message = {"execute": command}
-        if arguments:
-            message["arguments"] = arguments
-        self.control.sendall(json.dumps(message).encode())
-        return self._answer()
-
-    def _answer(self):
-        """The next line that is no event."""
-        line = b""
-        while not line.endswith(b"\n") or b'"event"' in line:
-            line = b"" if line.endswith(b"\n") else line
-            part = self.control.recv(1)
-            if not part:
-                raise Cannot("no answer")
-            line += part
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Cannot(str(answer["error"]))
-        return answer.get("return")
-
-    def _open(self, *more):
-        self.spawn(self.arguments(*more))
-        self.connect()
-        self._answer()  # the greeting
-        self.request("qmp_capabilities")
-
-    def ask(self):
-        # It has its guest on its command line; what is measured is how soon
-        # it can be talked to.
-        self._open("-S", "-kernel", self.guest)
-
-    guest = None
-
-    def configure(self, guest):
-        pass
-
-    def start(self):
-        self.request("cont")
-
-    def snapshot(self):
-        self.request("stop")
-        start = now_us()
-        self.request("migrate", uri="exec:/bin/cat >memory")
-
-        def done():
-            status = self.request("query-migrate").get("status")
-            if status == "failed":
-                raise Cannot("migrate failed")
-            return status if status == "completed" else None
-
-        until(done, "no end of the migration")
-        return now_us() - start, ("memory",)
-
-    def restore(self):
-        """It comes back as it was saved, stopped."""
-        self._open("-kernel", self.guest, "-incoming", "exec:/bin/cat memory")
-
-        def done():
-            status = self.request("query-status")["status"]
-            return None if status == "inmigrate" else status
-
-        until(done, "no end of the migration")
-        self.request("cont")
-
-
-def find(variable, program):
-    path = os.environ.get(variable) or shutil.which(program)
-    return os.path.abspath(path) if path and os.path.exists(path) else None
-
-
-def all_drivers(ember):
-    """[(class, program)] of what is there; ember first."""
-    found = [(Ember, os.path.abspath(ember)),
-             (Qemu, find("QEMU", "qemu-system-x86_64")),
-             (Firecracker, find("FIRECRACKER", "firecracker"))]
-    return [(driver, program) for driver, program in found if program]
-
-
-def measure_start(monitor, guest, figures):
-    start = now_us()
-    monitor.guest = guest
-    monitor.ask()
-    figures["answer_us"] = now_us() - start
-    figures["answer_cpu_us"] = cpu_us(monitor.process.pid)
-    monitor.configure(guest)
-    time.sleep(0.02)
-    start = now_us()
-    monitor.start()
-    figures["first_byte_us"] = monitor.console.first() - start
-    figures["rss_kib"], figures["dirty_kib"] = memory_of(monitor.process.pid)
-
-
-def measure_copy(monitor, figures):
-    figures["snapshot_us"], files = monitor.snapshot()
-    figures["snapshot_kib"] = sum(
-        os.stat(os.path.join(monitor.directory, name)).st_blocks / 2
-        for name in files)
-    monitor.kill()
-    start = now_us()
-    monitor.restore()
-    figures["restore_us"] = monitor.console.first() - start
-    figures["teardown_us"] = monitor.end()
-
-
-def one_run(driver, program, guest):
-    """The figures of one life, as many as it has."""
-    figures = {"program_kib": os.path.getsize(program) / 1024}
-    with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
-        monitor = driver(program, directory)
+    def attempt(self, stage, figures, work):
+        """Does a stage, unless it has failed too often; what is then missing
+        has a reason."""
+        if self.failures.get(stage, 0) >= FAILURES:
+            return
         try:
-            measure_start(monitor, guest, figures)
-            measure_copy(monitor, figures)
+            work()
         except (Cannot, OSError) as error:
-            figures["why"] = str(error)
+            self.failures[stage] = self.failures.get(stage, 0) + 1
+            for name in figures:
+                self.why.setdefault(name, str(error))
+
+    def in_a_life(self, stage, figures, guest, **more):
+        """A stage of a monitor in a directory of its own."""
+        with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
+            monitor = self.driver(self.program, directory,
+                                  self.guest(guest, **more))
+            try:
+                self.attempt(stage.__name__, figures, lambda: stage(monitor))
+            finally:
+                monitor.kill()
+
+    def one_run(self, number):
+        self.in_a_life(self.start, (
+            "answer_us", "answer_cpu_us", "first_byte_us", "requests_per_s",
+            "request_p99_us", "rss_kib", "dirty_kib"), "copy")
+        self.in_a_life(self.run, ("run_us", "teardown_us"), "copy")
+        self.in_a_life(self.save, ("snapshot_us", "snapshot_kib"), "copy")
+        if number % CHANGES_EVERY == WARM_UPS:
+            self.in_a_life(self.changes, ("changes_us", "changes_kib"),
+                           "dirty", tracked=True, typed=True,
+                           ram_mib=TRACKED_RAM_MIB)
+        self.restored()
+
+    def prepare(self):
+        """The template, in a directory that stays."""
+        directory = os.path.join(self.directory, "template")
+        os.mkdir(directory)
+        monitor = self.driver(self.program, directory,
+                              self.guest("copy", template=True))
+        try:
+            self.attempt("template", RESTORED,
+                         lambda: self.make_template(monitor))
         finally:
             monitor.kill()
-    return figures
+
+    def restored(self):
+        if self.template:
+            monitor = self.driver(self.program, self.template,
+                                  self.guest("copy", template=True))
+            try:
+                self.attempt("restore", RESTORED,
+                             lambda: self.restore(monitor))
+            finally:
+                monitor.kill()
+
+    def many(self, count):
+        """Copies at once; the words for a progress line."""
+        name = "copies_%d_per_s" % count
+        if not self.samples.get("private_kib"):
+            return "-"
+        self.attempt(name, (name, "copy_private_kib", "copy_pss_kib"),
+                     lambda: self.copies(count))
+        found = self.samples.get(name)
+        return "%.0f per s" % found[-1] if found else self.why[name]
+
+    # ---------------------------------------------------------------- result
+
+    def forget(self):
+        """What warming up took."""
+        self.samples = {name: values for name, values in self.samples.items()
+                        if name == "program_kib"}
+
+    def result(self):
+        """{figure: median}, with {figure: p10} and {figure: why not}."""
+        samples = dict(self.samples)
+        requests = sorted(samples.pop("request_us", ()))
+        if requests:
+            samples["request_p99_us"] = [requests[len(requests) * 99 // 100]]
+            samples["requests_per_s"] = [1e6 / statistics.mean(requests)]
+        for name in ("copy_private_kib", "copy_pss_kib"):
+            # Of the most that could be.
+            for count in MANY:
+                samples[name] = samples.get("%s_%d" % (name, count),
+                                            samples.get(name, []))
+        named = [pair.name for pair in PEER_FIGURES if samples.get(pair.name)]
+        values = {name: statistics.median(samples[name]) for name in named}
+        values["p10"] = {name: sorted(samples[name])[len(samples[name]) // 10]
+                         for name in named if len(samples[name]) > 1}
+        values["why"] = {name: why for name, why in self.why.items()
+                         if name not in values}
+        return values
 
 
-def measure(ember, guest, runs, progress):
-    """{name: {figure: median}} of all that are there."""
-    drivers = all_drivers(ember)
-    values = {driver.name: {} for driver, _ in drivers}
-    for run in range(runs + 1):
-        progress("run %d of %d" % (run, runs))
-        for driver, program in drivers:
-            found = one_run(driver, program, guest)
-            if "why" in found:
-                progress("%s: %s" % (driver.name, found.pop("why")))
-            for name, value in found.items() if run else ():
-                values[driver.name].setdefault(name, []).append(value)
-    return {name: {figure: statistics.median(samples)
-                   for figure, samples in found.items()}
-            for name, found in values.items()}
+MANY = (16, 64)
+RESTORED = ("restore_us", "restore_cpu_us", "copy_private_kib",
+            "copy_pss_kib") + tuple("copies_%d_per_s" % n for n in MANY)
+
+
+def _show(results, progress):
+    """A line for each figure: all monitors."""
+    for pair in PEER_FIGURES:
+        progress("%-50s %s" % (pair.label, "  ".join(
+            "%s %s" % (name, "%.0f" % values[pair.name]
+                       if pair.name in values else "-")
+            for name, values in results.items())))
+    for name, values in results.items():
+        for why in sorted(set(values["why"].values())):
+            progress("%s: %s" % (name, why))
+
+
+def measure(ember, guests, runs, progress):
+    """{monitor: {figure: median}} of all that are there; @guests gives the path
+    of a tiny one."""
+    with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
+        peers = []
+        for driver, program in all_drivers(ember):
+            place = os.path.join(directory, driver.__name__)
+            os.mkdir(place)
+            peers.append(Peer(driver, program, guests, place))
+            peers[-1].prepare()
+        for number in range(runs + WARM_UPS):
+            progress("run %d of %d" % (number, runs))
+            for peer in peers:
+                if number == WARM_UPS:
+                    peer.forget()
+                peer.one_run(number)
+        for count in MANY * MANY_ROUNDS:
+            progress("%d copies at once: " % count + ", ".join(
+                "%s %s" % (peer.name, peer.many(count)) for peer in peers))
+        results = {peer.name: peer.result() for peer in peers}
+    _show(results, progress)
+    return results

@@ -5,6 +5,8 @@
     samples NAME VALUE...      all runs of a figure, for distributions
     phases NAME WORD=VALUE...  what a time consists of, in order
     curve NAME X=VALUE...      a figure for several sizes
+    peer MONITOR NAME VALUE    a monitor's figure (peers.ALL_FIGURES), "ember"
+                               being one; _ stands for a blank in its name
 
 Other lines, and what is in `#` comments, are for people.
 """
@@ -23,6 +25,7 @@ class Readings:
         self.samples = {}  # name: [value]
         self.phases = {}   # name: [(word, value)]
         self.curves = {}   # name: [(x, value)]
+        self.peers = {}    # monitor: {name: value}
         self.missing = {}  # benchmark: why it was not run, or failed
 
     def take(self, text):
@@ -39,6 +42,9 @@ class Readings:
             return None
         if words[0] == "samples":
             self.samples[words[1]] = [float(word) for word in words[2:]]
+        elif words[0] == "peer" and len(words) == 4:
+            self.peers.setdefault(words[1].replace("_", " "), {})[
+                words[2]] = float(words[3])
         elif words[0] in ("phases", "curve"):
             pairs = [word.split("=") for word in words[2:]]
             if words[0] == "phases":

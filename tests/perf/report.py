@@ -7,13 +7,40 @@ import os
 import platform
 
 import svg
-from figures import FIGURES, GOALS, ORIGIN, SECTIONS, kept
-from peers import PEER_FIGURES
+from figures import (FIGURES, GOALS, ORIGIN, SECTIONS, UNMEASURED, kept,
+                     within)
+from peers import ALL_FIGURES
 
 WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
          "files": "the build"}
 DASH = "\u2013"
 EMBER = "ember"
+FIRECRACKER = "Firecracker"
+
+# (file, title, samples with their labels, or their figures')
+DISTRIBUTIONS = (
+    ("start.svg", "Start", (
+        ("api_wall_us", None), ("first_byte_us", None))),
+    ("restore.svg", "Restore: exec to the first byte", (
+        ("restore_first_byte_us", "ember"),
+        ("restore_floor_us", None))),
+    ("working-set.svg", "Restore and touch 24 MB", (
+        ("ws_copy_us", "copied before"), ("ws_before_us", "mapped before"),
+        ("ws_beside_us", "mapped beside"), ("ws_lazy_us", None),
+        ("ws_uffd_us", "external handler"))),
+    ("requests.svg", "A request to the API", (
+        ("api_request_us", "one connection"),
+        ("api_8_request_us", "8 connections at once"))),
+    ("jails.svg", "Each of 100 jails at once", (
+        ("jails_copy_entry_us", "to main, by copy"),
+        ("jails_bind_entry_us", "to main, by bind"),
+        ("jails_restore_us", "to a copy's first byte"))),
+    ("end.svg", "End of a microVM", (
+        ("teardown_us", "hardly touched"),
+        ("teardown_touched_us", "128 MiB touched"),
+        ("teardown_kill_us", "... SIGKILL"),
+        ("teardown_reset_us", "... by the guest"))),
+)
 
 
 def shown(value):
@@ -23,7 +50,7 @@ def shown(value):
 
 def mark(figure, value):
     held = kept(figure, value)
-    return "" if held is None else "yes" if held else "**no**"
+    return "" if held is not False else "**missed**"
 
 
 def _row(cells):
@@ -36,6 +63,13 @@ def _table(head, rows):
 
 def _with_unit(value, unit):
     return shown(value) + (" " + unit if value is not None and unit else "")
+
+
+def _limit(limit, unit):
+    """`<= 1500` and a unit, as a reader has it."""
+    relation, number = limit.split()
+    return "%s %s" % ({"<=": "\u2264", ">=": "\u2265"}[relation],
+                      _with_unit(float(number), unit))
 
 
 def machine():
@@ -52,12 +86,26 @@ def machine():
             "memory": memory, "kernel": platform.release()}
 
 
+def sentence(label):
+    """A row's label where it stands alone."""
+    words = label.lstrip(". ")
+    return words[:1].upper() + words[1:]
+
+
+def in_handy_unit(samples):
+    """Microseconds in milliseconds, if some are long."""
+    if max(max(values) for _, values in samples) < 1e4:
+        return "us", samples
+    return "ms", [(name, [value / 1e3 for value in values])
+                  for name, values in samples]
+
+
 class Report:
     """What one run found."""
 
-    def __init__(self, readings, peers, notes):
+    def __init__(self, readings, notes):
         self.readings = readings
-        self.peers = peers  # {name: {figure: value}}
+        self.peers = readings.peers
         self.notes = notes  # sentences about the run
         self.drawings = []  # (file, title)
 
@@ -86,33 +134,62 @@ class Report:
 
     def _goals(self):
         rows = []
-        for goal, text in GOALS:
-            figures = [f for f in FIGURES.values() if f.goal == goal]
-            if not figures:
-                rows.append((goal, text, "", DASH, "", "", ""))
-            for at, figure in enumerate(figures):
-                value = self.value(figure.name)
-                rows.append((
-                    goal if at == 0 else "", text if at == 0 else "",
-                    "%s (%s)" % (figure.label.lstrip(". "),
-                                 WHERE[ORIGIN[figure.name]]),
-                    _with_unit(value, figure.unit), figure.promise,
-                    mark(figure, value), self._ratios(figure.name)))
-        return _table(("", "goal", "figure", "ember", "promised", "kept",
-                       "of peers'"), rows)
+        for goal in GOALS:
+            rows.append(("**%s**" % goal.name, "**%s**" % goal.text, "", "",
+                         "", ""))
+            rows += [self._target(target) for target in goal.targets]
+        return _table(("", "figure", EMBER, "target", "reached",
+                       "of a peer's, same run"), rows)
 
-    def _ratios(self, name):
-        """What part of each peer's figure ours is, in the same run."""
-        found = []
-        for pair in PEER_FIGURES:
-            if pair.goal_figure != name:
-                continue
+    def _target(self, target):
+        """A row: what it is, what it should be, and what peers make of it."""
+        figure = FIGURES.get(target.figure)
+        if not figure:
+            return ("", UNMEASURED[target.figure], DASH,
+                    _limit(target.limit, ""), "", DASH)
+        label = "%s (%s)" % (figure.label.lstrip(". "),
+                             WHERE[ORIGIN[figure.name]])
+        wanted = [_limit(target.limit, figure.unit)] if target.limit else []
+        if target.share:
+            wanted.append("%g of %s" % (target.share, FIRECRACKER))
+        shares = self._shares(target.figure)
+        return ("", label, self._with_fast_tenth(figure), ", ".join(wanted),
+                self._reached(target, shares.get(FIRECRACKER)),
+                ", ".join("%s %s" % (shown(share), peer)
+                          for peer, share in shares.items()) or DASH)
+
+    def _fast_tenth(self, name):
+        return self.readings.more.get(name, {}).get("p10")
+
+    def _with_fast_tenth(self, figure):
+        fast = self._fast_tenth(figure.name)
+        return _with_unit(self.value(figure.name), figure.unit) + (
+            " (p10 %s)" % shown(fast) if fast is not None else "")
+
+    def _reached(self, target, share):
+        """Both the limit and the share, as far as there are figures."""
+        held = [within(target.limit, self.value(target.figure))]
+        if target.share and share is not None:
+            held.append(share <= target.share)
+        known = [one for one in held if one is not None]
+        if not known:
+            return ""
+        if held[0] is False and all(known[1:]) and within(
+                target.limit, self._fast_tenth(target.figure)):
+            return "by a tenth"
+        return "yes" if all(known) else "**no**"
+
+    def _shares(self, name):
+        """{peer: what part of its figure ours is}."""
+        found = {}
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             for peer, values in self.peers.items():
                 theirs = values.get(pair.name)
-                if peer != EMBER and ours is not None and theirs:
-                    found.append("%s %s" % (shown(ours / theirs), peer))
-        return ", ".join(found) or DASH
+                if (pair.goal_figure == name and peer != EMBER and theirs
+                        and ours is not None):
+                    found[peer] = ours / theirs
+        return found
 
     def _peers(self):
         others = [name for name in self.peers if name != EMBER]
@@ -120,7 +197,7 @@ class Report:
         for name in others:
             head += [name, "ratio"]
         rows = []
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             ours = self.peers.get(EMBER, {}).get(pair.name)
             row = [pair.label, _with_unit(ours, pair.unit)]
             for name in others:
@@ -129,6 +206,19 @@ class Report:
                 row += [_with_unit(theirs, pair.unit), shown(ratio)]
             rows.append(row)
         return _table(head, rows)
+
+    def _dashes(self):
+        """What a monitor could not do, and why."""
+        labels = {pair.name: pair.label for pair in ALL_FIGURES}
+        lines = []
+        for name, values in self.peers.items():
+            reasons = {}
+            for figure, why in values.get("why", {}).items():
+                reasons.setdefault(why, []).append(
+                    labels[figure].lstrip(". "))
+            lines += ["- %s: %s (%s)" % (name, why, ", ".join(found))
+                      for why, found in reasons.items()]
+        return [""] + lines if lines else []
 
     def _section(self, title, origin, figures):
         rows = []
@@ -139,12 +229,13 @@ class Report:
                              for key, number in more.items())
             if value is not None:
                 rows.append((figure.label, _with_unit(value, figure.unit),
-                             rest, figure.promise or "",
+                             rest, _limit(figure.promise, "")
+                             if figure.promise else "",
                              mark(figure, value)))
         if not rows:
             return []
         return ["", "### %s (%s)" % (title, WHERE[origin]), ""] + _table(
-            ("", "value", "", "promised", "kept"), rows)
+            ("", "value", "", "expected", ""), rows)
 
     def _missing(self):
         if not self.readings.missing:
@@ -162,7 +253,7 @@ class Report:
         if self.peers:
             lines += ["", "## Peers", "", "Same machine, same guests, same "
                       "run, in turn. A dash: it cannot do that.", ""]
-            lines += self._peers()
+            lines += self._peers() + self._dashes()
         if self.drawings:
             lines += ["", "## Drawings", ""]
             lines += ["![%s](%s)" % (title, name)
@@ -181,38 +272,60 @@ class Report:
 
     def _draw_phases(self, directory):
         for name, phases in self.readings.phases.items():
-            title = {"boot": "Start, phase by phase",
-                     "restore": "Restore, phase by phase"}.get(name, name)
-            self._draw(directory, "phases-%s.svg" % name, title, svg.timeline(
-                title, [(EMBER, phases)], "us", "medians"))
+            title = {
+                "boot": "Start, phase by phase: exec to a tiny guest's first "
+                        "byte",
+                "restore": "Restore, phase by phase: exec to the copy's first "
+                           "byte"}.get(name, name)
+            self._draw(directory, "phases-%s.svg" % name, title,
+                       svg.waterfall(title, phases, "us",
+                                     "means of the faster quarter of all runs"))
 
     def _draw_samples(self, directory):
-        for file, title, names in (
-                ("restore.svg", "Restore: exec to the first byte",
-                 ("restore_first_byte_us", "restore_floor_us")),
-                ("start.svg", "Start: exec to the first answer, start to the "
-                 "first byte", ("api_wall_us", "first_byte_us")),
-                ("requests.svg", "A request to the API",
-                 ("api_request_us",))):
-            found = [(self._label(name), self.readings.samples[name])
-                     for name in names if self.readings.samples.get(name)]
+        for file, title, names in DISTRIBUTIONS:
+            found = [(label or self._label(name), self.readings.samples[name])
+                     for name, label in names
+                     if self.readings.samples.get(name)]
             if found:
+                unit, found = in_handy_unit(found)
                 self._draw(directory, file, title, svg.distribution(
-                    title, found, "us", "%d runs" % len(found[0][1])))
+                    title, found, unit, self._sizes(found)))
+
+    @staticmethod
+    def _sizes(samples):
+        sizes = sorted({len(values) for _, values in samples})
+        return "%s of each" % " or ".join(map(str, sizes))
 
     @staticmethod
     def _label(name):
         return FIGURES[name].label if name in FIGURES else name
 
     def _draw_clones(self, directory):
-        found = [(label, self.readings.curves[name]) for name, label in (
+        curves = self.readings.curves
+        found = [(label, curves[name]) for name, label in (
             ("clone_dirty_kib", "private and dirty"),
-            ("clone_pss_kib", "proportional set size"))
-            if name in self.readings.curves]
+            ("clone_pss_kib", "proportional set size")) if name in curves]
         if found:
             title = "Memory of each clone"
             self._draw(directory, "clones.svg", title, svg.lines(
                 title, found, "KiB", "clones at once"))
+        if "clones_up_ms" in curves:
+            title = "Clones at once: time until all have answered, per clone"
+            self._draw(directory, "clones-time.svg", title, svg.lines(
+                title, [(EMBER, [(count, ms / count) for count, ms
+                                 in curves["clones_up_ms"]])],
+                "ms", "clones at once"))
+
+    def _draw_disks(self, directory):
+        groups = [(way, [self.value("disk_%s_%s_mib_per_s" % (engine, word))
+                         for engine in ("sync", "async")])
+                  for word, way in (("read", "reading"),
+                                    ("write", "writing"))]
+        if any(value is not None for _, values in groups for value in values):
+            title = "Throughput of a disk, requests of 1 MiB, one at a time"
+            self._draw(directory, "disk.svg", title, svg.bars(
+                title, groups, ["Sync", "Async"], "MiB per s",
+                "a tiny guest, a file in the page cache"))
 
     def _draw_traffic(self, directory):
         names = ("vsock_mib_in_us", "vsock_mib_out_us", "tcp_mib_in_us",
@@ -228,19 +341,19 @@ class Report:
     def _draw_peers(self, directory):
         if len(self.peers) < 2:
             return
-        for pair in PEER_FIGURES:
+        for pair in ALL_FIGURES:
             values = [(name, [found.get(pair.name)])
                       for name, found in self.peers.items()]
             if sum(v[0] is not None for _, v in values) > 1 and pair.drawn:
-                file = "peers-%s.svg" % pair.name
-                self._draw(directory, file, pair.label, svg.bars(
-                    pair.label, values, [pair.unit], pair.unit,
-                    "same machine, same run"))
+                title = sentence(pair.label)
+                self._draw(directory, "peers-%s.svg" % pair.name, title,
+                           svg.bars(title, values, [pair.unit], pair.unit,
+                                    "same machine, same run", EMBER))
 
     def write(self, directory):
         os.makedirs(directory, exist_ok=True)
         for draw in (self._draw_phases, self._draw_samples,
-                     self._draw_clones, self._draw_traffic,
+                     self._draw_clones, self._draw_disks, self._draw_traffic,
                      self._draw_peers):
             draw(directory)
         for name, text in (("report.json", self.to_json()),

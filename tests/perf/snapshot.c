@@ -11,9 +11,13 @@
  * line per figure:
  *
  *   diff_new_ms, diff_merge_ms  the request for a diff
+ *   diff_pause_ms               the whole pause for a merged one: from the
+ *                               request to pause to the answer that it resumed
+ *   diff_kib                    blocks of the memory file of a new one
  *   loop_new_ms, loop_again_ms  the loop
  *   diff_new_ratio, diff_merge_ratio  of the medians
  *   full_ms                     the request for a full snapshot
+ *   full_pause_ms               ... and the whole pause for it
  *   full_kib                    blocks of its memory file
  *   full_rss_growth_kib         how much more of the monitor is resident
  *                               afterwards, guest RAM and all
@@ -40,21 +44,24 @@ enum figure {
 	DIFF_MERGE,
 	LOOP_NEW,
 	LOOP_AGAIN,
+	DIFF_PAUSE,
 	FULL,
+	FULL_PAUSE,
 	RSS_GROWTH,
 	FIGURES,
 };
 
 static const char *const names[FIGURES] = {
-	"diff_new_ms",	 "diff_merge_ms", "loop_new_ms",
-	"loop_again_ms", "full_ms",	  "full_rss_growth_kib",
+	"diff_new_ms",	 "diff_merge_ms",	"loop_new_ms",
+	"loop_again_ms", "diff_pause_ms",	"full_ms",
+	"full_pause_ms", "full_rss_growth_kib",
 };
 
 struct bench {
 	struct monitor monitor;
-	char dir[32];
 	char state[64], memory[64], plain[64];
 	uint8_t *bytes; /* what the loop writes */
+	long diff_kib;
 	double values[FIGURES][PERF_RUNS_MAX];
 };
 
@@ -69,12 +76,13 @@ static void write_memory(struct bench *bench, int mib)
 	monitor_expect(&bench->monitor, text);
 }
 
-/* Milliseconds of a snapshot of the guest as it is. */
-static double take(struct bench *bench, const char *type)
+/* Milliseconds of a snapshot of the guest as it is; also of the guest's pause.
+ */
+static double take(struct bench *bench, const char *type, double *ret_pause)
 {
 	struct monitor *monitor = &bench->monitor;
+	uint64_t paused = monotonic_ns(), start;
 	char body[512];
-	uint64_t start;
 	double us;
 
 	monitor_request(monitor, "PATCH", "/vm", "{\"state\":\"Paused\"}");
@@ -86,6 +94,7 @@ static double take(struct bench *bench, const char *type)
 	monitor_request(monitor, "PUT", "/snapshot/create", body);
 	us = since_us(start);
 	monitor_request(monitor, "PATCH", "/vm", "{\"state\":\"Resumed\"}");
+	*ret_pause = since_us(paused) / 1e3;
 	return us / 1e3;
 }
 
@@ -117,17 +126,30 @@ static void settle(const char *path)
 	close(fd);
 }
 
+static long file_kib(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		die(path);
+	return (long)st.st_blocks / 2;
+}
+
 static void measure_diffs(struct bench *bench, int round)
 {
+	double pause;
+
 	unlink(bench->memory);
 	unlink(bench->plain);
 	write_memory(bench, DIFF_MIB);
-	bench->values[DIFF_NEW][round] = take(bench, "Diff");
+	bench->values[DIFF_NEW][round] = take(bench, "Diff", &pause);
 	bench->values[LOOP_NEW][round] = loop(bench);
 	settle(bench->memory);
 	settle(bench->plain);
+	bench->diff_kib = file_kib(bench->memory);
 	write_memory(bench, DIFF_MIB);
-	bench->values[DIFF_MERGE][round] = take(bench, "Diff");
+	bench->values[DIFF_MERGE][round] =
+		take(bench, "Diff", &bench->values[DIFF_PAUSE][round]);
 	bench->values[LOOP_AGAIN][round] = loop(bench);
 	settle(bench->memory);
 	settle(bench->plain);
@@ -146,19 +168,20 @@ static void measure_full(struct bench *bench, int round)
 
 	unlink(bench->memory);
 	before = resident(bench);
-	bench->values[FULL][round] = take(bench, "Full");
+	bench->values[FULL][round] =
+		take(bench, "Full", &bench->values[FULL_PAUSE][round]);
 	bench->values[RSS_GROWTH][round] = resident(bench) - before;
 	settle(bench->memory);
 }
 
 static void set_up(struct bench *bench, const char *ember, const char *guest)
 {
-	snprintf(bench->dir, sizeof(bench->dir), "/tmp/ember-XXXXXX");
-	if (!mkdtemp(bench->dir))
-		die(bench->dir);
-	snprintf(bench->state, sizeof(bench->state), "%s/state", bench->dir);
-	snprintf(bench->memory, sizeof(bench->memory), "%s/memory", bench->dir);
-	snprintf(bench->plain, sizeof(bench->plain), "%s/plain", bench->dir);
+	const char *dir = scratch_dir();
+	double pause;
+
+	snprintf(bench->state, sizeof(bench->state), "%s/state", dir);
+	snprintf(bench->memory, sizeof(bench->memory), "%s/memory", dir);
+	snprintf(bench->plain, sizeof(bench->plain), "%s/plain", dir);
 	bench->bytes = malloc(MIB(DIFF_MIB));
 	if (!bench->bytes)
 		die("malloc");
@@ -174,17 +197,7 @@ static void set_up(struct bench *bench, const char *ember, const char *guest)
 	monitor_expect(&bench->monitor, "ready\n");
 	/* The first diff is everything. */
 	write_memory(bench, DIFF_MIB);
-	take(bench, "Diff");
-}
-
-static void tear_down(struct bench *bench)
-{
-	monitor_kill(&bench->monitor);
-	unlink(bench->state);
-	unlink(bench->memory);
-	unlink(bench->plain);
-	rmdir(bench->dir);
-	free(bench->bytes);
+	take(bench, "Diff", &pause);
 }
 
 static void print_ms(const struct bench *bench, enum figure figure, int rounds)
@@ -210,7 +223,7 @@ int main(int argc, char *argv[])
 {
 	static struct bench bench;
 	int rounds = argc == 4 ? atoi(argv[3]) : 0;
-	struct stat st;
+	long full_kib;
 
 	if (rounds < 1 || rounds > PERF_RUNS_MAX) {
 		fprintf(stderr, "usage: snapshot EMBER GUEST ROUNDS\n");
@@ -222,13 +235,13 @@ int main(int argc, char *argv[])
 	write_memory(&bench, FULL_MIB);
 	for (int i = 0; i < rounds; i++)
 		measure_full(&bench, i);
-	if (stat(bench.memory, &st))
-		die(bench.memory);
-	tear_down(&bench);
+	full_kib = file_kib(bench.memory);
+	monitor_kill(&bench.monitor);
 	for (int figure = 0; figure < FIGURES; figure++)
 		print_ms(&bench, (enum figure)figure, rounds);
 	print_ratio(&bench, "diff_new_ratio", DIFF_NEW, LOOP_NEW, rounds);
 	print_ratio(&bench, "diff_merge_ratio", DIFF_MERGE, LOOP_AGAIN, rounds);
-	printf("full_kib %ld\n", (long)st.st_blocks / 2);
+	printf("diff_kib %ld\n", bench.diff_kib);
+	printf("full_kib %ld\n", full_kib);
 	return EXIT_SUCCESS;
 }

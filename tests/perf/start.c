@@ -13,12 +13,13 @@
  *   first_byte_us   PUT InstanceStart to the guest's first byte
  *   rss_kib         resident memory beside guest RAM, after that byte
  *   dirty_kib       the private and dirty part of it
+ *   phases boot     what there is to wait for from exec to first byte, one
+ *                   after the other; who configures takes no time
  */
 #include "tests/perf/perf.h"
 #include "vmm/util.h"
 
 #include <dirent.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -42,10 +43,31 @@ static const char *const names[FIGURES] = {
 	"first_byte_us", "rss_kib",    "dirty_kib",
 };
 
-/* CPU time of every thread in microseconds; schedstat counts nanoseconds. */
+enum phase {
+	SPAWN,
+	UNTIL_MAIN,
+	UNTIL_ANSWER,
+	MACHINE_CONFIG,
+	BOOT_SOURCE,
+	INSTANCE_START,
+	UNTIL_BYTE,
+};
+
+static const char *const phase_names[] = {
+	[SPAWN] = "spawn_and_exec",
+	[UNTIL_MAIN] = "libc_and_arguments",
+	[UNTIL_ANSWER] = "API_up,_first_answer",
+	[MACHINE_CONFIG] = "PATCH_machine-config",
+	[BOOT_SOURCE] = "PUT_boot-source",
+	[INSTANCE_START] = "InstanceStart",
+	[UNTIL_BYTE] = "guest_to_first_byte",
+	[UNTIL_BYTE + 1] = NULL,
+};
+
+/* CPU time of every thread. */
 static double cpu_us(pid_t pid)
 {
-	char path[300];
+	char path[64];
 	double total = 0;
 	DIR *tasks;
 
@@ -53,85 +75,103 @@ static double cpu_us(pid_t pid)
 	tasks = opendir(path);
 	if (!tasks)
 		die(path);
-	for (struct dirent *task = readdir(tasks); task;
-	     task = readdir(tasks)) {
-		unsigned long long ns = 0;
-		FILE *stat;
-
-		if (task->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid,
-			 task->d_name);
-		stat = fopen(path, "r");
-		if (stat && fscanf(stat, "%llu", &ns) == 1)
-			total += (double)ns / 1000.0;
-		if (stat)
-			fclose(stat);
-	}
+	for (struct dirent *task = readdir(tasks); task; task = readdir(tasks))
+		if (task->d_name[0] != '.')
+			total += thread_cpu_us(pid, atoi(task->d_name));
 	closedir(tasks);
 	return total;
 }
 
-static void start_guest(struct monitor *monitor, double *values)
+static double timed_request(struct monitor *monitor, const char *method,
+			    const char *path, const char *body)
 {
-	const char *body = "{\"action_type\":\"InstanceStart\"}";
-	char text[256], byte, answer[512];
-	int len = snprintf(text, sizeof(text),
-			   "PUT /actions HTTP/1.1\r\nContent-Length: "
-			   "%zu\r\n\r\n%s",
-			   strlen(body), body);
-	struct pollfd fds[] = {{.fd = monitor->socket, .events = POLLIN},
-			       {.fd = monitor->console, .events = POLLIN}};
 	uint64_t start = monotonic_ns();
 
-	if (write(monitor->socket, text, (size_t)len) != len)
-		die("write");
-	while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-		if (poll(fds, 2, 5000) <= 0)
-			die("no first byte");
-		if (fds[0].revents) {
-			values[START_CALL] = since_us(start);
-			if (read(fds[0].fd, answer, sizeof(answer)) < 12 ||
-			    answer[9] != '2')
-				die("InstanceStart refused");
-			fds[0].fd = -1;
-		}
-		if (fds[1].revents) {
-			values[FIRST_BYTE] = since_us(start);
-			if (read(fds[1].fd, &byte, 1) != 1)
-				die("the guest said nothing");
-			fds[1].fd = -1;
-		}
-	}
+	monitor_request(monitor, method, path, body);
+	return since_us(start);
 }
 
-static void measure(const char *ember, const char *guest, int number,
-		    double *values)
+/* What monitor_configure does, by the clock. */
+static void configure(struct monitor *monitor, const char *guest, double *us)
 {
-	const struct timespec settle = {.tv_nsec = 20000000};
-	struct monitor monitor;
-	struct memory memory;
+	char body[512];
+
+	snprintf(body, sizeof(body), "{\"vcpu_count\":1,\"mem_size_mib\":%d}",
+		 GUEST_RAM_MIB);
+	us[MACHINE_CONFIG] =
+		timed_request(monitor, "PATCH", "/machine-config", body);
+	snprintf(body, sizeof(body), "{\"kernel_image_path\":\"%s\"}", guest);
+	us[BOOT_SOURCE] = timed_request(monitor, "PUT", "/boot-source", body);
+}
+
+static void spawn(struct monitor *monitor, const char *ember, double *values)
+{
 	uint64_t start = monotonic_ns();
 
-	monitor_spawn_api(&monitor, ember, number);
-	monitor_connect(&monitor, start);
-	monitor_request(&monitor, "GET", "/", "");
+	monitor_spawn_api(monitor, ember, 0);
+	monitor_connect(monitor, start);
+	monitor_request(monitor, "GET", "/", "");
 	values[API_WALL] = since_us(start);
-	values[API_CPU] = cpu_us(monitor.pid);
-	monitor_configure(&monitor, guest, GUEST_RAM_MIB);
+}
+
+static void configure_and_start(struct monitor *monitor, const char *guest,
+				double *values, double *us)
+{
+	const struct timespec settle = {.tv_nsec = 20000000};
+	uint64_t start;
+
+	configure(monitor, guest, us);
 	/* An orchestrator has other things to do between configuring and
 	 * starting; what the monitor still has to tidy up is done by then. */
 	nanosleep(&settle, NULL);
-	start_guest(&monitor, values);
+	start = monotonic_ns();
+	monitor_send(monitor, "PUT", "/actions",
+		     "{\"action_type\":\"InstanceStart\"}");
+	wait_for_both(monitor, start, &values[START_CALL], &values[FIRST_BYTE]);
+}
+
+static void measure(const char *ember, const char *guest, double *values)
+{
+	double us[PERF_PHASES_MAX];
+	struct monitor monitor;
+	struct memory memory;
+
+	spawn(&monitor, ember, values);
+	values[API_CPU] = cpu_us(monitor.pid);
+	configure_and_start(&monitor, guest, values, us);
 	memory = memory_of(monitor.pid, GUEST_RAM_MIB * 1024);
 	values[RSS] = memory.rss;
 	values[DIRTY] = memory.dirty;
 	monitor_kill(&monitor);
 }
 
+/* The monitor itself knows when it began to work. Metrics take memory, which
+ * others need not have. */
+static void measure_phases(const char *ember, const char *guest, double *us)
+{
+	static char text[65536];
+	struct monitor monitor;
+	double values[FIGURES];
+
+	spawn(&monitor, ember, values);
+	snprintf(text, sizeof(text), "{\"metrics_path\":\"%s\"}",
+		 metrics_path());
+	monitor_request(&monitor, "PUT", "/metrics", text);
+	configure_and_start(&monitor, guest, values, us);
+	monitor_metrics(&monitor, text, sizeof(text));
+	us[SPAWN] = (double)(monitor.exec_ns - monitor.start_ns) / 1000;
+	us[UNTIL_MAIN] =
+		MAX(metric_in(text, "process_startup_time_us") - us[SPAWN], 0);
+	us[UNTIL_ANSWER] = values[API_WALL] - us[SPAWN] - us[UNTIL_MAIN];
+	us[INSTANCE_START] = MIN(values[START_CALL], values[FIRST_BYTE]);
+	us[UNTIL_BYTE] = values[FIRST_BYTE] - us[INSTANCE_START];
+	monitor_kill(&monitor);
+}
+
 int main(int argc, char *argv[])
 {
 	static double values[FIGURES][PERF_RUNS_MAX];
+	static struct phases_of_run phases[PERF_RUNS_MAX];
 	int runs = argc == 4 ? atoi(argv[3]) : 0;
 
 	if (runs < 1 || runs > PERF_RUNS_MAX) {
@@ -142,11 +182,13 @@ int main(int argc, char *argv[])
 	for (int i = -1; i < runs; i++) { /* run -1 warms the caches */
 		double run[FIGURES];
 
-		measure(argv[1], argv[2], i + 1, run);
+		measure(argv[1], argv[2], run);
+		measure_phases(argv[1], argv[2], phases[MAX(i, 0)].us);
 		for (size_t f = 0; f < FIGURES && i >= 0; f++)
 			values[f][i] = run[f];
 	}
 	for (size_t f = 0; f < FIGURES; f++)
 		print_figure(names[f], values[f], (size_t)runs);
+	print_phases("boot", phase_names, phases, (size_t)runs);
 	return EXIT_SUCCESS;
 }

@@ -12,7 +12,7 @@ WIDTH = 760
 LEFT, RIGHT, TOP, BOTTOM = 210, 90, 64, 46
 ROW = 26
 PLOT_HEIGHT = 260
-INK, FAINT = "#222222", "#dddddd"
+INK, FAINT, GREY = "#222222", "#dddddd", "#999999"
 
 
 def number(value):
@@ -73,7 +73,8 @@ class Drawing:
                           % (x, y, fill))
 
     def legend(self, names, y):
-        x = LEFT
+        x = LEFT if sum(32 + 7 * len(name) for name in names) < (
+            WIDTH - LEFT) else 70
         for index, name in enumerate(names):
             self.box(x, y - 10, 12, 12, COLOURS[index % len(COLOURS)])
             self.text(x + 17, y, name)
@@ -98,9 +99,9 @@ def _grid_across(drawing, top, bottom, scale, steps, unit):
                  fill="#555555")
 
 
-def bars(title, groups, series, unit, subtitle=""):
+def bars(title, groups, series, unit, subtitle="", stressed=None):
     """@groups: [(label, [value or None for each of @series])], horizontal;
-    None is not drawn, but a dash."""
+    None is not drawn, but a dash. Beside a @stressed label others are grey."""
     thick = 16 if len(series) > 1 else 18
     group = thick * len(series) + 12
     top = TOP + (20 if len(series) > 1 else 0)
@@ -123,71 +124,88 @@ def bars(title, groups, series, unit, subtitle=""):
                 drawing.text(LEFT + 4, row + thick - 4, "\u2013")
                 continue
             drawing.box(LEFT, row + 1, value * scale, thick - 2,
-                        COLOURS[index % len(COLOURS)])
+                        COLOURS[index % len(COLOURS)]
+                        if stressed in (None, label) else GREY)
             drawing.text(LEFT + value * scale + 5, row + thick - 4,
                          number(value))
     return drawing.svg()
 
 
-def timeline(title, rows, unit, subtitle=""):
-    """@rows: [(label, [(phase, length)])]: one bar each, phases end to end.
-    Phases keep their colours from row to row; the list of them is below."""
-    names = []
-    for _, phases in rows:
-        names += [name for name, _ in phases if name not in names]
-    bottom = TOP + len(rows) * (ROW + 10)
-    lines = (len(names) + 2) // 3
-    drawing = Drawing(title, bottom + BOTTOM + 20 * lines, subtitle)
-    steps = ticks(max(sum(n for _, n in phases) for _, phases in rows))
+def waterfall(title, phases, unit, subtitle=""):
+    """@phases: [(name, length)], one after the other: each has a row, and its
+    bar begins where the one before it ends."""
+    whole = sum(length for _, length in phases)
+    bottom = TOP + ROW * (len(phases) + 1)
+    drawing = Drawing(title, bottom + BOTTOM, subtitle)
+    steps = ticks(whole)
     scale = (WIDTH - LEFT - RIGHT) / steps[-1]
     _grid_across(drawing, TOP, bottom, scale, steps, unit)
-    for at, (label, phases) in enumerate(rows):
-        y = TOP + at * (ROW + 10) + 5
-        x = LEFT
-        drawing.text(LEFT - 8, y + ROW / 2 + 4, label, anchor="end")
-        for name, length in phases:
-            drawing.box(x, y, length * scale, ROW,
-                        COLOURS[names.index(name) % len(COLOURS)])
-            x += length * scale
-        drawing.text(x + 5, y + ROW / 2 + 4,
-                     number(sum(n for _, n in phases)))
-    total = {}
-    for _, phases in rows[:1]:
-        total.update(phases)
-    for index, name in enumerate(names):
-        x = 16 + (index % 3) * (WIDTH - 32) / 3
-        y = bottom + BOTTOM + 10 + 20 * (index // 3)
-        drawing.box(x, y - 10, 12, 12, COLOURS[index % len(COLOURS)])
-        length = " (%s)" % number(total[name]) if name in total else ""
-        drawing.text(x + 17, y, name + length)
+    x = LEFT
+    for at, (name, length) in enumerate(phases):
+        y = TOP + at * ROW
+        drawing.text(LEFT - 8, y + ROW / 2 + 4, name, anchor="end")
+        drawing.box(x, y + 3, length * scale, ROW - 6, COLOURS[0])
+        x += length * scale
+        drawing.text(x + 5, y + ROW / 2 + 4, number(length))
+    y = TOP + len(phases) * ROW
+    drawing.text(LEFT - 8, y + ROW / 2 + 4, "in all", anchor="end",
+                 weight="bold")
+    drawing.box(LEFT, y + 3, whole * scale, ROW - 6, COLOURS[1])
+    drawing.text(x + 5, y + ROW / 2 + 4, number(whole), weight="bold")
     return drawing.svg()
 
 
-def _axes(drawing, steps, y_of, x_labels, unit, x_unit):
-    """Horizontal lines with numbers, and words below."""
-    bottom = TOP + 20 + PLOT_HEIGHT
-    for step in steps:
+class Scale:
+    """From values to heights: straight, or by factors where some values are
+    more than ten times others."""
+
+    def __init__(self, values):
+        low, high = min(values), max(values)
+        self.by_factors = low > 0 and high > 10 * low
+        self.steps = (factor_ticks(low, high) if self.by_factors
+                      else ticks(high))
+        self.bottom = TOP + 20 + PLOT_HEIGHT
+
+    def _place(self, value):
+        return math.log(value) if self.by_factors else value
+
+    def __call__(self, value):
+        first, last = (self._place(self.steps[end]) for end in (0, -1))
+        return self.bottom - PLOT_HEIGHT * (self._place(value) - first) / (
+            last - first)
+
+
+def factor_ticks(low, high):
+    """1, 2, 5, 10 and so on, from at most @low to at least @high."""
+    steps = [n * 10.0 ** power
+             for power in range(math.floor(math.log10(low)),
+                                math.ceil(math.log10(high)) + 1)
+             for n in (1, 2, 5)]
+    first = max(at for at, step in enumerate(steps) if step <= low * 1.0001)
+    last = min(at for at, step in enumerate(steps) if step >= high * 0.9999)
+    return steps[first:last + 1]
+
+
+def _axes(drawing, y_of, x_labels, unit, x_unit):
+    """Lines with numbers, and words below."""
+    for step in y_of.steps:
         drawing.line(70, y_of(step), WIDTH - 30, y_of(step))
         drawing.text(62, y_of(step) + 4, number(step), anchor="end")
     for x, label in x_labels:
-        drawing.line(x, bottom, x, bottom + 4, stroke=INK)
-        drawing.text(x, bottom + 18, label, anchor="middle")
+        drawing.line(x, TOP + 20, x, y_of.bottom)
+        drawing.line(x, y_of.bottom, x, y_of.bottom + 4, stroke=INK)
+        drawing.text(x, y_of.bottom + 18, label, anchor="middle")
     drawing.text(16, TOP + 8, unit, fill="#555555")
-    drawing.text(WIDTH - 30, bottom + 36, x_unit, anchor="end",
+    drawing.text(WIDTH - 30, y_of.bottom + 36, x_unit, anchor="end",
                  fill="#555555")
 
 
 def _curves(title, curves, x_of, x_labels, unit, x_unit, subtitle, dots):
-    bottom = TOP + 20 + PLOT_HEIGHT
-    drawing = Drawing(title, bottom + BOTTOM, subtitle)
-    steps = ticks(max(y for _, points in curves for _, y in points))
-    scale = PLOT_HEIGHT / steps[-1]
-
-    def y_of(value):
-        return bottom - value * scale
-
-    _axes(drawing, steps, y_of, x_labels, unit, x_unit)
-    drawing.legend([name for name, _ in curves], TOP + 8)
+    y_of = Scale([y for _, points in curves for _, y in points])
+    drawing = Drawing(title, y_of.bottom + BOTTOM, subtitle)
+    _axes(drawing, y_of, x_labels, unit, x_unit)
+    if len(curves) > 1:
+        drawing.legend([name for name, _ in curves], TOP + 8)
     for index, (_, points) in enumerate(curves):
         colour = COLOURS[index % len(COLOURS)]
         drawing.path([(x_of(x), y_of(y)) for x, y in points], colour)
@@ -213,18 +231,19 @@ def lines(title, curves, unit, x_unit, subtitle=""):
 def distribution(title, samples, unit, subtitle=""):
     """@samples: [(name, [value])]: what part of all took at most how long. The
     last percent is stretched: that is where the trouble is."""
-    marks = (0, 50, 75, 90, 95, 99)
+    marks, end = (0, 50, 75, 90, 95, 99), 99.5
     width = WIDTH - 130
 
     def x_of(percent):
-        return 85 + width * -math.log10(1 - min(percent, 99.5) / 100) / 2.302
+        return 85 + width * -math.log10(1 - percent / 100) / 2.302
 
     curves = []
     for name, values in samples:
         values = sorted(values)
         count = len(values)
         curves.append((name, [(100 * n / count, value)
-                              for n, value in enumerate(values)]))
+                              for n, value in enumerate(values)
+                              if 100 * n / count <= end]))
     return _curves(title, curves, x_of,
                    [(x_of(mark), "%d %%" % mark) for mark in marks], unit,
-                   "of all runs are at most that slow", subtitle, False)
+                   "of all are at most that slow", subtitle, False)

@@ -5,9 +5,9 @@ A guest of 128 MiB and one vCPU touches 24 MB once, from ring 3: 64 stretches of
 96 pages with 32 in between that it leaves alone; of each it reads the first 72
 and writes to the others. Measured is the time from the exec of `ember --restore`
 to the guest's report that this is done, of all ways in turn, with the memory
-file in the page cache as reading it from the disk leaves it there. Prints microseconds, of each way
-the time that a tenth of its runs does not reach: others on the machine only ever
-add to it.
+file in the page cache as reading it from the disk leaves it there. Prints the
+median of each way and the time that a tenth of its runs does not reach, of which
+ratios are made: others on the machine only ever add to it.
 
   ws_lazy_us      pages are mapped when the guest touches them
   ws_beside_us    the recorded set is brought in while the guest runs
@@ -78,8 +78,7 @@ def measure(snapshot, path, sock):
         for way, args in ways.items():
             if way != "uffd" or turn % 5 == 0:
                 times[way].append(restore(*args))
-    return {way: sorted(values)[len(values) // 10]
-            for way, values in times.items()}
+    return {way: sorted(values) for way, values in times.items()}
 
 
 def main():
@@ -98,10 +97,13 @@ def main():
         handler.wait()
     finally:
         shutil.rmtree(directory)
-    for way, value in times.items():
-        print("ws_%s_us %.0f" % (way, value))
+    fast = {way: values[len(values) // 10] for way, values in times.items()}
+    for way, values in times.items():
+        print("ws_%s_us %.0f p10 %.0f" % (way, values[len(values) // 2],
+                                          fast[way]))
+        print("samples ws_%s_us %s" % (way, " ".join(map(str, values))))
     for way in "lazy", "uffd":
-        print("ws_of_%s_pc %.1f" % (way, 100 * times["copy"] / times[way]))
+        print("ws_of_%s_pc %.1f" % (way, 100 * fast["copy"] / fast[way]))
 
 
 main()

@@ -377,6 +377,9 @@ static void test_copied_parts_of_a_file_are_apart_from_it(void **state)
 
 	(void)state;
 	assert_int_equal(map_file(&mem, reopen(fd), GMEM_PAGES_4K, NULL), 0);
+	assert_int_equal(gmem_copy_begin(mem, GIB(4), MIB(2)), 0);
+	assert_int_equal(gmem_read(mem, GIB(4), buf, 4), 0);
+	assert_string_equal(buf, "");
 	assert_int_equal(gmem_copy_file(mem, GIB(4), MIB(2)), 0);
 	assert_int_equal(pwrite(fd, "HIGH", 4, MIB(4)), 4);
 	assert_int_equal(pwrite(fd, "LOW", 3, 0), 3);
@@ -384,9 +387,12 @@ static void test_copied_parts_of_a_file_are_apart_from_it(void **state)
 	assert_string_equal(buf, "high");
 	assert_int_equal(gmem_read(mem, 0, buf, 4), 0);
 	assert_string_equal(buf, "LOW");
+	assert_int_equal(gmem_copy_begin(mem, 4096, MIB(2)), -EFAULT);
+	assert_int_equal(gmem_copy_begin(mem, MIB(4), MIB(2)), -EFAULT);
 	assert_int_equal(gmem_copy_file(mem, 4096, MIB(2)), -EFAULT);
 	assert_int_equal(gmem_copy_file(mem, MIB(4), MIB(2)), -EFAULT);
 	assert_int_equal(ftruncate(fd, 100), 0);
+	assert_int_equal(gmem_copy_begin(mem, 0, MIB(2)), 0);
 	assert_int_equal(gmem_copy_file(mem, 0, MIB(2)), -ENODATA);
 	gmem_destroy(mem);
 	close(fd);
@@ -417,6 +423,7 @@ static void test_populate_makes_pages_present(void **state)
 	assert_true(resident(high->hva + 0x3000));
 	assert_int_equal(gmem_populate(mem, MIB(4) - 1, 2, true), -EFAULT);
 	/* There is no file to copy. */
+	assert_int_equal(gmem_copy_begin(mem, 0, MIB(2)), -EFAULT);
 	assert_int_equal(gmem_copy_file(mem, 0, MIB(2)), -EFAULT);
 	gmem_destroy(mem);
 }

@@ -769,6 +769,8 @@ static void test_clone_with_copied_chunks_is_complete(void **state)
 
 	make_base(f);
 	make(&f->mem, GMEM_FILE, f->full);
+	assert_int_equal(gmem_copy_begin(f->mem, MIB(2), MIB(2)), 0);
+	assert_int_equal(gmem_copy_begin(f->mem, HIGH, MIB(2)), 0);
 	assert_int_equal(gmem_copy_file(f->mem, MIB(2), MIB(2)), 0);
 	assert_int_equal(gmem_copy_file(f->mem, HIGH, MIB(2)), 0);
 	put(f->mem, 0, 'x');

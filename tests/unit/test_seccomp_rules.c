@@ -238,7 +238,8 @@ static bool is_tried(const struct sock_filter *code)
 {
 	while (BPF_CLASS(code->code) != BPF_RET) {
 		if (BPF_CLASS(code->code) == BPF_LD &&
-		    code->k >= offsetof(struct seccomp_data, args))
+		    code->k != offsetof(struct seccomp_data, nr) &&
+		    code->k != offsetof(struct seccomp_data, arch))
 			return false;
 		code += BPF_CLASS(code->code) == BPF_JMP ? 1 + code->jf : 1;
 	}

@@ -468,6 +468,32 @@ static void test_prefetch_brings_in_what_the_file_says(void **state)
 	}
 }
 
+static void prefetch_by_copy(struct fixture *f)
+{
+	struct prefetch *prefetch;
+
+	assert_int_equal(prefetch_create(&prefetch, f->mem, f->path,
+					 PREFETCH_COPY, NULL, &f->err),
+			 0);
+	prefetch_begin(prefetch);
+	prefetch_destroy(prefetch);
+}
+
+static void assert_copied(const struct fixture *f, const uint64_t *own,
+			  uint64_t first, uint64_t gpa)
+{
+	for (uint64_t i = 0; i < 512; i++) {
+		char byte = 0;
+
+		assert_true(has(own, first + i));
+		assert_int_equal(gmem_read(f->mem,
+					   gpa + i * PAGE_SIZE_4K + 4095, &byte,
+					   1),
+				 0);
+		assert_int_equal(byte, 'x');
+	}
+}
+
 /* 102 pages of 512 are too few, 130 are enough. */
 static void test_prefetch_copies_where_the_set_is_dense(void **state)
 {
@@ -475,25 +501,29 @@ static void test_prefetch_copies_where_the_set_is_dense(void **state)
 					   2,	 ""};
 	struct fixture *f = *state;
 	uint64_t own[PAGES / 64], shared[PAGES / 64];
-	struct prefetch *prefetch;
-	char byte = 0;
 
 	write_set(f, &set, 1);
-	assert_int_equal(prefetch_create(&prefetch, f->mem, f->path,
-					 PREFETCH_COPY, NULL, &f->err),
-			 0);
-	prefetch_begin(prefetch);
-	prefetch_destroy(prefetch);
+	prefetch_by_copy(f);
 	assert_int_equal(page_set_scan(f->mem, NULL, own, shared), 0);
 	assert_true(has(shared, 0) && !has(own, 0));
-	for (uint64_t page = 512; page < 1024; page++) {
-		assert_true(has(own, page));
-		assert_int_equal(
-			gmem_read(f->mem, page * PAGE_SIZE_4K + 4095, &byte, 1),
-			0);
-		assert_int_equal(byte, 'x');
-	}
+	assert_copied(f, own, 512, MIB(2));
 	assert_false(has(own, 1024));
+}
+
+/* Two are one mapping, the third is next to them only in the file. */
+static void test_prefetch_copies_neighbours(void **state)
+{
+	static const struct hostile set = {SIZE, 0, 2, {{0, 700}, {1024, 200}},
+					   2,	 ""};
+	struct fixture *f = *state;
+	uint64_t own[PAGES / 64], shared[PAGES / 64];
+
+	write_set(f, &set, 1);
+	prefetch_by_copy(f);
+	assert_int_equal(page_set_scan(f->mem, NULL, own, shared), 0);
+	assert_copied(f, own, 0, 0);
+	assert_copied(f, own, 512, MIB(2));
+	assert_copied(f, own, 1024, HIGH);
 }
 
 static void test_prefetch_of_another_memory_is_refused(void **state)
@@ -571,6 +601,7 @@ int main(void)
 		test(test_record_without_proc_is_refused),
 		test(test_prefetch_brings_in_what_the_file_says),
 		test(test_prefetch_copies_where_the_set_is_dense),
+		test(test_prefetch_copies_neighbours),
 		test(test_prefetch_of_another_memory_is_refused),
 		test(test_populate_stops_between_pieces),
 		test(test_populate_leaves_out_what_was_given_back),
