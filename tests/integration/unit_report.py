@@ -138,6 +138,8 @@ def what_was_not_measured_is_said(t):
 @test
 def a_report_is_written_with_its_drawings(t):
     with tempfile.TemporaryDirectory() as directory:
+        with open(os.path.join(directory, "old.svg"), "w"):
+            pass
         report_of(RUN).write(directory)
         names = os.listdir(directory)
         with open(os.path.join(directory, "report.json")) as source:
@@ -151,6 +153,7 @@ def a_report_is_written_with_its_drawings(t):
     assert data["figures"]["api_wall_us"]["value"] == 900
     assert data["figures"]["api_wall_us"]["p10"] == 800
     assert data["peers"]["Firecracker"]["answer_us"] == 1800
+    assert "old.svg" not in names, "drawings of a run before"
     assert "phases-boot.svg" in names and "clones.svg" in names, names
 
 

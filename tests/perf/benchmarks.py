@@ -13,7 +13,7 @@ import threading
 from collections import namedtuple
 
 import monitors
-from carry import take_along
+from carry import pci_drivers, take_along
 from figures import FIGURES, SECTIONS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -83,7 +83,8 @@ class Bench:
         own."""
         for driver, program in monitors.all_drivers(self.ember):
             with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
-                self._fill(job, ("counted", "monitors"), self._initrd())
+                self._fill(job, ("counted", "monitors"),
+                           self._initrd() + pci_drivers())
                 there = take_along(program, os.path.join(job, "peer"),
                                    "/job/peer")
                 try:

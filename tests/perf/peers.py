@@ -65,7 +65,6 @@ LINUX_FIGURES = (
          "exits", False),
     Pair("linux_rss_kib", "... resident beside guest RAM", "KiB", None,
          False),
-    Pair("linux_dirty_kib", "... private and dirty", "KiB", None, False),
     Pair("linux_block_ms", "... CPU for 1,550 requests of 4 KiB and 24 MiB",
          "ms", "block_ms", True),
     Pair("linux_ping_us", "... CPU for an echo by network", "us", "ping_us",
