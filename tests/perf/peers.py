@@ -180,6 +180,7 @@ class Peer:
 
     def run(self, monitor):
         """A life without requests."""
+        monitor.prepare()
         start = now_us()
         monitor.run()
         self.took(run_us=monitor.first_byte() - start)
