@@ -28,10 +28,23 @@ enum {
 	EXIT_BAD_ARGUMENTS = 153,
 };
 
-/* calloc clears what it takes from the heap, needed or not, and thereby makes
- * it private memory. The devices with buffers of their own are larger than
- * this: they get pages that are clear already, and have those that they use. */
-#define LARGE_OBJECT 32768
+/*
+ * calloc clears what it takes from the room that the heap has left, and thereby
+ * makes it private memory, needed or not. So the heap has little of it, and
+ * what is large, as the devices with buffers of their own are, comes from mmap:
+ * these get pages that are clear already, and have those that they use. An
+ * arena per thread would cost memory and system calls; there is little to
+ * contend for.
+ */
+static void tune_malloc(void)
+{
+	enum { ROOM = 16384, LARGE = 32768 };
+
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_TOP_PAD, ROOM);
+	mallopt(M_MMAP_THRESHOLD, LARGE);
+	malloc_trim(0); /* the 132 KiB from before main */
+}
 
 /*
  * Each connection of a socket device needs a descriptor, and 1024 is the usual
@@ -365,10 +378,7 @@ int main(int argc, char *argv[])
 	}
 	if (options.describe_snapshot)
 		return describe(options.describe_snapshot);
-	/* An arena per thread would cost memory and system calls; there is
-	 * little to contend for. */
-	mallopt(M_ARENA_MAX, 1);
-	mallopt(M_MMAP_THRESHOLD, LARGE_OBJECT);
+	tune_malloc();
 	raise_fd_limit();
 	grow_fd_table();
 	unblock_stdout();

@@ -41,12 +41,13 @@ struct vcpu {
 	int no_memory; /* how often KVM_RUN said so */
 
 	pthread_t thread;
-	bool started; /* the thread exists and was not joined yet */
+	bool has_thread; /* it exists and was not joined yet */
 
 	_Atomic int request; /* enum vcpu_request */
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* request or state */
 	enum vcpu_state state;	/* under lock */
+	bool started;		/* the thread may go on; under lock */
 };
 
 /* ------------------------------------------------ getting out of the guest */
@@ -85,7 +86,7 @@ static void make_request(struct vcpu *vcpu, enum vcpu_request request)
 	atomic_store(&vcpu->request, (int)request);
 	pthread_cond_broadcast(&vcpu->changed);
 	pthread_mutex_unlock(&vcpu->lock);
-	if (request == REQUEST_RUN || !vcpu->started)
+	if (request == REQUEST_RUN || !vcpu->has_thread)
 		return;
 	set_immediate_exit(vcpu, 1);
 	pthread_kill(vcpu->thread, kick_signal());
@@ -276,6 +277,15 @@ static void stay_paused(struct vcpu *vcpu)
 	set_immediate_exit(vcpu, 0);
 }
 
+/* Made as early as can be, the thread has its filter when all else is there. */
+static void wait_for_start(struct vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	while (!vcpu->started && requested(vcpu) != REQUEST_STOP)
+		pthread_cond_wait(&vcpu->changed, &vcpu->lock);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
@@ -287,6 +297,7 @@ static void *vcpu_thread(void *arg)
 		0;
 	if (!alive)
 		fail(vcpu, "it has no filter");
+	wait_for_start(vcpu);
 	while (alive && requested(vcpu) != REQUEST_STOP) {
 		if (requested(vcpu) == REQUEST_PAUSE)
 			stay_paused(vcpu);
@@ -365,23 +376,34 @@ uint32_t vcpu_id(const struct vcpu *vcpu)
 	return vcpu->id;
 }
 
-int vcpu_start(struct vcpu *vcpu, struct error *err)
+int vcpu_make_thread(struct vcpu *vcpu, struct error *err)
 {
 	pthread_attr_t attr;
 	int ret;
 
-	vcpu->state = STATE_RUNNING;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
 	ret = pthread_create(&vcpu->thread, &attr, vcpu_thread, vcpu);
 	pthread_attr_destroy(&attr);
-	if (ret) {
-		vcpu->state = STATE_STOPPED;
+	if (ret)
 		return error_set_os(
 			err, ret,
 			"Cannot start the thread of vCPU %u:", vcpu->id);
-	}
+	vcpu->has_thread = true;
+	return 0;
+}
+
+int vcpu_start(struct vcpu *vcpu, struct error *err)
+{
+	int ret = vcpu->has_thread ? 0 : vcpu_make_thread(vcpu, err);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&vcpu->lock);
 	vcpu->started = true;
+	vcpu->state = STATE_RUNNING;
+	pthread_cond_broadcast(&vcpu->changed);
+	pthread_mutex_unlock(&vcpu->lock);
 	return 0;
 }
 
@@ -416,15 +438,15 @@ void vcpu_resume(struct vcpu *vcpu)
 
 void vcpu_request_stop(struct vcpu *vcpu)
 {
-	if (vcpu->started)
+	if (vcpu->has_thread)
 		make_request(vcpu, REQUEST_STOP);
 }
 
 void vcpu_stop(struct vcpu *vcpu)
 {
-	if (!vcpu->started)
+	if (!vcpu->has_thread)
 		return;
 	make_request(vcpu, REQUEST_STOP);
 	pthread_join(vcpu->thread, NULL);
-	vcpu->started = false;
+	vcpu->has_thread = false;
 }

@@ -41,7 +41,7 @@ struct vcpu_machine {
 };
 
 /* Installs the handler of the signal that gets threads out of the guest. Once
- * per process, before the first vcpu_start. */
+ * per process, before the first thread is made. */
 int vcpu_install_kick_handler(void) must_check;
 
 int vcpu_create(struct vcpu **ret_vcpu, struct kvm *kvm, uint32_t id,
@@ -55,7 +55,11 @@ void vcpu_destroy(struct vcpu *vcpu);
 int vcpu_fd(const struct vcpu *vcpu);
 uint32_t vcpu_id(const struct vcpu *vcpu);
 
-/* Starts the thread `ember_vcpu N`, running. */
+/* Makes the thread `ember_vcpu N`, which gets its filter and waits. While it
+ * does that the loop thread can do something else. */
+int vcpu_make_thread(struct vcpu *vcpu, struct error *err) must_check;
+
+/* Lets the thread run the guest, and makes it if it is not there. */
 int vcpu_start(struct vcpu *vcpu, struct error *err) must_check;
 
 /* Asks for a pause without waiting; vcpu_wait_paused waits until the thread is

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -121,6 +122,29 @@ static void test_run_interrupted_goes_on(void **state)
 	assert_null(strstr(reason, "KVM_RUN"));
 }
 
+static void test_a_thread_made_before_waits_for_the_start(void **state)
+{
+	const struct timespec a_while = {.tv_nsec = 20000000};
+	const int answers[] = {EINTR};
+	struct fixture *f = *state;
+
+	assert_int_equal(vcpu_make_thread(f->vcpu, NULL), 0);
+	nanosleep(&a_while, NULL);
+	assert_int_equal(script.runs, 0);
+	run(f, answers, ARRAY_SIZE(answers));
+	assert_int_equal(script.runs, 2);
+}
+
+static void test_a_thread_that_was_never_started_can_be_stopped(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(vcpu_make_thread(f->vcpu, NULL), 0);
+	vcpu_request_stop(f->vcpu);
+	vcpu_stop(f->vcpu);
+	assert_int_equal(script.runs, 0);
+}
+
 static void test_run_without_memory_for_a_moment_goes_on(void **state)
 {
 	const int answers[] = {ENOMEM, ENOMEM, EINTR, ENOMEM};
@@ -155,6 +179,8 @@ static void test_run_failing_tells_the_owner_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_a_thread_made_before_waits_for_the_start),
+		TEST(test_a_thread_that_was_never_started_can_be_stopped),
 		TEST(test_run_interrupted_goes_on),
 		TEST(test_run_without_memory_for_a_moment_goes_on),
 		TEST(test_run_without_memory_for_long_fails),
