@@ -307,6 +307,9 @@ class Monitor:
     def booted(self):
         """... and its answer."""
 
+    def prepare(self):
+        """Writes files that run() reads, if there are any."""
+
     def run(self):
         raise NotImplementedError
 
@@ -441,7 +444,7 @@ class Rest(Http):
     def booted(self):
         self.receive("/actions")
 
-    def run(self):
+    def prepare(self):
         whole = {"drives": []}
         for _, name, fields in self.settings():
             if isinstance(fields, list):
@@ -450,6 +453,10 @@ class Rest(Http):
                 whole[name] = fields
         with open(self.path("config"), "w") as out:
             json.dump(whole, out)
+
+    def run(self):
+        if not os.path.exists(self.path("config")):
+            self.prepare()
         self.spawn(self.arguments("--config-file", self.path("config")))
 
     def _save(self, **kind):

@@ -26,8 +26,6 @@ PEER_FIGURES = (
     Pair("answer_cpu_us", "... CPU time of it", "us", "api_cpu_us", False),
     Pair("first_byte_us", "start command to the guest's first byte", "us",
          "first_byte_us", True),
-    Pair("first_byte_cpu_us", "... CPU time of it, the guest's too", "us",
-         None, False),
     Pair("run_us", "exec to the guest's first byte, without requests", "us",
          None, True),
     Pair("requests_per_s", "requests on one connection, by a client in Python",
@@ -168,12 +166,11 @@ class Peer:
         answer_us, answer_cpu_us = now_us() - start, monitor.cpu_us()
         monitor.configure()
         time.sleep(0.02)
-        cpu, start = monitor.cpu_us(), now_us()
+        start = now_us()
         monitor.send_boot()
         self.took(answer_us=answer_us, answer_cpu_us=answer_cpu_us,
                   first_byte_us=monitor.first_byte() - start)
         monitor.booted()
-        self.took(first_byte_cpu_us=monitor.cpu_us() - cpu)
         memory = monitor.memory()
         self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
         for _ in range(REQUESTS):
@@ -183,6 +180,7 @@ class Peer:
 
     def run(self, monitor):
         """A life without requests."""
+        monitor.prepare()
         start = now_us()
         monitor.run()
         self.took(run_us=monitor.first_byte() - start)
@@ -293,9 +291,8 @@ class Peer:
 
     def started(self):
         self.in_a_life(self.start, (
-            "answer_us", "answer_cpu_us", "first_byte_us",
-            "first_byte_cpu_us", "requests_per_s", "request_p99_us",
-            "rss_kib", "dirty_kib"), "copy")
+            "answer_us", "answer_cpu_us", "first_byte_us", "requests_per_s",
+            "request_p99_us", "rss_kib", "dirty_kib"), "copy")
 
     def ran(self):
         self.in_a_life(self.run, ("run_us", "teardown_us"), "copy")
@@ -389,13 +386,19 @@ def say(words):
     print("# " + words, flush=True)
 
 
+def cell(figure, values):
+    if figure not in values:
+        return "-"
+    fast = values["p10"].get(figure)
+    return "%.0f" % values[figure] + (" / %.0f" % fast if fast else "")
+
+
 def table(results):
-    """A line for each figure: all monitors."""
+    """A line for each figure: all monitors, median and fast tenth."""
+    say("%-50s%s" % ("", "".join("%17s" % name for name in results)))
     for pair in PEER_FIGURES:
-        say("%-49s %s" % (pair.label, ", ".join(
-            "%s %s" % (name, "%.0f" % values[pair.name]
-                       if pair.name in values else "-")
-            for name, values in results.items())))
+        say("%-50s%s" % (pair.label, "".join(
+            "%17s" % cell(pair.name, values) for values in results.values())))
     for name, values in results.items():
         for why in sorted(set(values["why"].values())):
             say("%s: %s" % (name, why))
