@@ -81,6 +81,7 @@ struct copy {
 	const struct seccomp_filters *filters;
 	uint64_t *chunks; /* guest addresses of those that are dense */
 	size_t count;
+	bool *taken; /* which of the file those are */
 	_Atomic size_t next;
 	_Atomic int ret;
 };
@@ -105,11 +106,12 @@ static bool find_chunk(const struct gmem *mem, uint64_t off, uint64_t *ret_gpa)
 /* @counts: pages of the set, per chunk of the memory file. */
 static void find_chunks(struct copy *copy, const uint32_t *counts, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		if (counts[i] >= DENSE &&
-		    find_chunk(copy->mem, i * CHUNK,
-			       &copy->chunks[copy->count]))
-			copy->count++;
+	for (size_t i = 0; i < count; i++) {
+		copy->taken[i] = counts[i] >= DENSE &&
+				 find_chunk(copy->mem, i * CHUNK,
+					    &copy->chunks[copy->count]);
+		copy->count += copy->taken[i];
+	}
 }
 
 /* Neighbours are one mapping. */
@@ -165,27 +167,41 @@ static void copy_all(struct copy *copy)
 		pthread_join(threads[--count], NULL);
 }
 
+/* Which, and takes them from the file. */
+static int prepare(struct copy *copy, const struct working_set *set)
+{
+	const size_t count = gmem_size(copy->mem) / CHUNK;
+	uint32_t *counts = calloc(count + 1, sizeof(*counts));
+
+	copy->chunks = calloc(count + 1, sizeof(*copy->chunks));
+	copy->taken = calloc(count + 1, sizeof(*copy->taken));
+	if (counts && copy->chunks && copy->taken) {
+		working_set_count(set, CHUNK_ORDER, counts, count);
+		find_chunks(copy, counts, count);
+		copy->ret = map_chunks(copy);
+	} else {
+		copy->ret = -ENOMEM;
+	}
+	free(counts);
+	return copy->ret;
+}
+
 static int copy_dense(const struct prefetch *prefetch, struct error *err)
 {
-	struct gmem *mem = prefetch->populate.mem;
-	const size_t count = gmem_size(mem) / CHUNK;
-	struct copy copy = {.mem = mem, .filters = prefetch->filters};
-	AUTO_FREE uint32_t *counts = NULL;
+	struct copy copy = {
+		.mem = prefetch->populate.mem,
+		.filters = prefetch->filters,
+	};
 
-	if (gmem_backing(mem) != GMEM_FILE)
+	if (gmem_backing(copy.mem) != GMEM_FILE)
 		return 0;
-	counts = calloc(count + 1, sizeof(*counts));
-	copy.chunks = calloc(count + 1, sizeof(*copy.chunks));
-	if (!counts || !copy.chunks) {
-		free(copy.chunks);
-		return error_set_os(err, ENOMEM, "The working set:");
-	}
-	working_set_count(prefetch->set, CHUNK_ORDER, counts, count);
-	find_chunks(&copy, counts, count);
-	copy.ret = map_chunks(&copy);
-	if (!copy.ret)
+	if (!prepare(&copy, prefetch->set))
 		copy_all(&copy);
+	if (!copy.ret)
+		working_set_leave_out(prefetch->set, CHUNK_ORDER, copy.taken,
+				      gmem_size(copy.mem) / CHUNK);
 	free(copy.chunks);
+	free(copy.taken);
 	if (copy.ret)
 		return error_set_os(err, -copy.ret,
 				    "The working set cannot be copied:");

@@ -281,6 +281,40 @@ void working_set_count(const struct working_set *set, unsigned order,
 	}
 }
 
+static bool is_there(const struct range *range, unsigned order,
+		     const bool *there, size_t count)
+{
+	uint64_t piece = (uint64_t)range->first >> order;
+	uint64_t last = ((uint64_t)range->first + range->count - 1) >> order;
+
+	return piece == last && piece < count && there[piece];
+}
+
+/* The others, moved to @to; the number of them. */
+static uint32_t keep_others(struct range *to, const struct range *from,
+			    uint32_t ranges, unsigned order, const bool *there,
+			    size_t count)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < ranges; i++)
+		if (!is_there(&from[i], order, there, count))
+			to[kept++] = from[i];
+	return kept;
+}
+
+void working_set_leave_out(struct working_set *set, unsigned order,
+			   const bool *there, size_t count)
+{
+	const uint32_t written = set->written_count;
+
+	set->written_count = keep_others(set->ranges, set->ranges, written,
+					 order, there, count);
+	set->read_count = keep_others(set->ranges + set->written_count,
+				      set->ranges + written, set->read_count,
+				      order, there, count);
+}
+
 /* --------------------------------------------------------------- populating */
 
 static uint64_t end_of(const struct range *range)

@@ -51,6 +51,11 @@ uint64_t working_set_pages_read(const struct working_set *set);
 void working_set_count(const struct working_set *set, unsigned order,
 		       uint32_t *ret_counts, size_t count);
 
+/* Leaves out ranges that are in one such piece of 2^@order pages, where that is
+ * @there already; the numbers of pages stay what they were in the file. */
+void working_set_leave_out(struct working_set *set, unsigned order,
+			   const bool *there, size_t count);
+
 /*
  * Makes the pages present; what was written becomes a private copy right away.
  * Any thread, also while the guest runs, but the memory has to live until it is

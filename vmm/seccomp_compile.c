@@ -25,8 +25,8 @@ static const char *const class_names[] = SECCOMP_CLASS_NAMES;
 /*
  * What the kernel finds out so are calls that pass whatever their arguments,
  * for which it need not run the program later. It gives up on a program that
- * has looked at something else than the number before. That is worth it where
- * threads are many and calls few, or look at their arguments anyhow, as the one
+ * has looked at something else than the number before: as it shall, where
+ * threads are many and their calls few, or look at arguments anyhow, as the one
  * that runs a guest does.
  */
 static const struct sock_filter look_elsewhere =

@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "perf"))
 
 import bzimage  # noqa: E402
 import peers  # noqa: E402
+from readings import Readings  # noqa: E402
 from monitors import Cannot, Http, Monitor, complaint  # noqa: E402
 from tap import main, test  # noqa: E402
 
@@ -88,12 +89,25 @@ def what_cannot_do_anything_has_a_reason_for_everything(t):
         "run": lambda self: self.boot()})
     one.prepare()
     for number in range(2):
-        one.one_run(number)
+        peers.one_run(number, [one])
     assert one.many(16) == "-"
     found = one.result()
     missing = {pair.name for pair in peers.PEER_FIGURES} - set(found["why"])
     assert missing == {"program_kib"}, missing
     assert set(found) == {"program_kib", "p10", "why"}, found
+
+
+@test
+def what_is_printed_is_read(t):
+    one = peer(t)
+    one.took(run_us=7)
+    one.took(run_us=9)
+    one.why["restore_us"] = "refused:\n#5"
+    found = Readings()
+    found.take("\n".join(peers.lines({"a b": one.result()})))
+    values = found.peers["a b"]
+    assert values["run_us"] == 8 and values["p10"]["run_us"] == 7, values
+    assert values["why"] == {"restore_us": "refused: 5"}, values
 
 
 @test

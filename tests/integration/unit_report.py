@@ -32,7 +32,8 @@ phases boot exec=200 libc_and_arguments=300
 curve clone_dirty_kib 1=200 16=180 256=170
 peer ember answer_us 900
 peer ember first_byte_us 1000
-peer Firecracker answer_us 1800
+peer Firecracker answer_us 1800 p10 1700
+dash Firecracker first_byte_us it did not start
 peer QEMU_microvm answer_us 90000
 """
 
@@ -114,6 +115,8 @@ def what_a_peer_cannot_do_is_a_dash(t):
     text = report_of(RUN).to_markdown()
     cells = row(text, "start command to the guest's first byte")
     assert cells[1:] == ["1000 us", DASH, DASH, DASH, DASH], cells
+    assert ("- Firecracker: it did not start (start command to the guest's "
+            "first byte)" in text), text
 
 
 @test
@@ -135,6 +138,8 @@ def what_was_not_measured_is_said(t):
 @test
 def a_report_is_written_with_its_drawings(t):
     with tempfile.TemporaryDirectory() as directory:
+        with open(os.path.join(directory, "old.svg"), "w"):
+            pass
         report_of(RUN).write(directory)
         names = os.listdir(directory)
         with open(os.path.join(directory, "report.json")) as source:
@@ -148,6 +153,7 @@ def a_report_is_written_with_its_drawings(t):
     assert data["figures"]["api_wall_us"]["value"] == 900
     assert data["figures"]["api_wall_us"]["p10"] == 800
     assert data["peers"]["Firecracker"]["answer_us"] == 1800
+    assert "old.svg" not in names, "drawings of a run before"
     assert "phases-boot.svg" in names and "clones.svg" in names, names
 
 

@@ -13,7 +13,7 @@ import threading
 from collections import namedtuple
 
 import monitors
-from carry import take_along
+from carry import pci_drivers, take_along
 from figures import FIGURES, SECTIONS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -83,12 +83,13 @@ class Bench:
         own."""
         for driver, program in monitors.all_drivers(self.ember):
             with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
-                self._fill(job, ("counted", "monitors"), self._initrd())
+                self._fill(job, ("counted", "monitors"),
+                           self._initrd() + pci_drivers())
                 there = take_along(program, os.path.join(job, "peer"),
                                    "/job/peer")
                 try:
                     yield from self._count(
-                        job, "bzImage", "counted_peer.py", driver.__name__,
+                        job, "bzImage,vmlinux", "counted_peer.py", driver.__name__,
                         there, "/assets", cpu=LIMIT_SECONDS)
                 except Failed as error:
                     yield "# %s: %s\n" % (driver.name, error)

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes a program along to a machine that has none of its libraries: into a
-directory of a job of the lab."""
+"""What other monitors need in a job of the lab: their libraries, and drivers for
+their guest."""
 
 import os
 import re
 import shutil
 import subprocess
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                             "..", "lab"))
+
+import assets  # noqa: E402
+from cpio import Cpio  # noqa: E402
+from kernel import Modules  # noqa: E402
 
 # Of QEMU's firmware, what its microvm machine loads.
 FIRMWARE = ("bios-microvm.bin", "pvh.bin", "linuxboot_dma.bin",
@@ -33,6 +41,19 @@ def firmware(program):
         paths = [os.path.join(place, name) for place in places]
         found += [path for path in paths if os.path.exists(path)][:1]
     return found
+
+
+def pci_drivers():
+    """An archive for an initramfs, with what loads after the modules in it:
+    ember's guest needs no PCI, and has no drivers."""
+    modules = Modules(os.path.join(assets.kernel(), "kernel"))
+    there = {name for name, _ in modules.load_order(assets.GUEST_MODULES)}
+    archive = Cpio()
+    new = [item for item in modules.load_order(("virtio_pci",))
+           if item[0] not in there]
+    for number, (name, data) in enumerate(new):
+        archive.file("modules/pci%d-%s.ko" % (number, name), data)
+    return archive.bytes()
 
 
 def take_along(program, directory, there):

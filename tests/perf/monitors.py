@@ -7,7 +7,8 @@ the counted lab with Linux ones (counted*.py).
     monitor.launch()       exec until it has answered a request
     monitor.ask()          a request that changes nothing
     monitor.configure()    all that the guest needs
-    monitor.boot()         the start command, until it is answered
+    monitor.boot()         the start command, until it is answered; send_boot()
+                           and booted() if that is not to be waited for
     monitor.run()          instead of these: exec with all of it on the command
                            line, or in a file
     monitor.first_byte()   when the guest began to speak
@@ -31,6 +32,7 @@ a program or PATH has one: FIRECRACKER, CLOUD_HYPERVISOR, KVMTOOL."""
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -80,17 +82,16 @@ def until(done, what):
 
 
 class Console(threading.Thread):
-    """Reads what the guest says, and notes when it began to. It has to be read:
-    there are monitors that wait for that."""
+    """What the guest says. It has to be read: there are monitors that wait for
+    that. Until somebody waits for its first byte or a text nobody reads, since
+    a thread more would cost those a quarter of a millisecond who start."""
 
     def __init__(self, pipe):
         super().__init__(daemon=True)
         self.pipe = pipe
         self.changed = threading.Condition()
-        self.first_us = None
         self.text = b""
         self.ended = False
-        self.start()
 
     def run(self):
         while True:
@@ -99,31 +100,44 @@ class Console(threading.Thread):
             except OSError:  # a terminal whose other side was closed
                 part = b""
             with self.changed:
-                if part and not self.first_us:
-                    self.first_us = now_us()
                 self.text += part
                 self.ended = not part
                 self.changed.notify_all()
             if not part:
                 break
 
-    def _until(self, done, what, patience):
-        with self.changed:
-            if not self.changed.wait_for(lambda: done() or self.ended,
-                                         patience) or not done():
-                raise Cannot(what)
-
     def first(self):
-        """When the first byte came."""
-        self._until(lambda: self.first_us, "the guest said nothing", PATIENCE)
-        return self.first_us
+        """When the first byte comes, or at once if it has come."""
+        came = select.select([self.pipe], [], [], PATIENCE)[0]
+        now = now_us()
+        self.read()
+        with self.changed:
+            self.changed.wait_for(lambda: self.text or self.ended, PATIENCE)
+        if not came or not self.text:
+            raise Cannot("the guest said nothing")
+        return now
+
+    def read(self):
+        """From now on."""
+        if not self.is_alive() and not self.ended:
+            self.start()
 
     def wait_for(self, text, patience=PATIENCE):
         """Takes what was said up to a text."""
-        self._until(lambda: text in self.text,
-                    "the guest did not say " + text.decode(), patience)
-        before, _, self.text = self.text.partition(text)
+        self.read()
+        with self.changed:
+            self.changed.wait_for(lambda: text in self.text or self.ended,
+                                  patience)
+            if text not in self.text:
+                raise Cannot("the guest did not say " + text.decode())
+            before, _, self.text = self.text.partition(text)
         return before
+
+    def close(self):
+        """The monitor is gone."""
+        if self.is_alive():
+            self.join()
+        self.pipe.close()
 
 
 class Monitor:
@@ -143,8 +157,12 @@ class Monitor:
         self.directory = directory
         self.guest = guest
         self.process = self.control = self.console = self.input = None
-        self.sock = os.path.join(directory, "control%d" % number)
-        self.errors = os.path.join(directory, "errors%d" % number)
+        self.sock = self.path("control%d" % number)
+        self.errors = self.path("errors%d" % number)
+
+    def path(self, name):
+        """Of one of its files."""
+        return os.path.join(self.directory, name)
 
     # ---------------------------------------------------------- the process
 
@@ -156,7 +174,7 @@ class Monitor:
         with open(self.errors, "wb") as errors:
             self.process = subprocess.Popen(
                 argv, stdin=stdin, stdout=stdout, stderr=errors,
-                cwd=self.directory,
+                close_fds=False,  # none is inherited, and it costs time
                 env={"PATH": "/usr/bin:/bin", "HOME": self.directory})
         os.close(stdin)
         os.close(stdout)
@@ -203,8 +221,10 @@ class Monitor:
         try:
             return self.console.first()
         except Cannot:
-            if self.process.poll() is None:
+            if not self.console.ended:
                 raise
+            # Its output ends a little before it does.
+            until(self.process.poll, "it closed the guest's console")
             raise Cannot(self.last_words()) from None
 
     def end(self):
@@ -229,8 +249,7 @@ class Monitor:
         if self.control:
             self.control.close()
         if self.console:
-            self.console.join()
-            self.console.pipe.close()
+            self.console.close()
             self.input.close()
         self.process = self.control = self.console = self.input = None
 
@@ -278,7 +297,15 @@ class Monitor:
         """Nothing, if all of it is on the command line."""
 
     def boot(self):
+        self.send_boot()
+        self.booted()
+
+    def send_boot(self):
+        """Only the start command ..."""
         raise Cannot("it has no start command")
+
+    def booted(self):
+        """... and its answer."""
 
     def run(self):
         raise NotImplementedError
@@ -408,8 +435,11 @@ class Rest(Http):
             self.request("PUT", path, **(
                 fields[0] if isinstance(fields, list) else fields))
 
-    def boot(self):
-        self.request("PUT", "/actions", action_type="InstanceStart")
+    def send_boot(self):
+        self.send("PUT", "/actions", action_type="InstanceStart")
+
+    def booted(self):
+        self.receive("/actions")
 
     def run(self):
         whole = {"drives": []}
@@ -418,15 +448,16 @@ class Rest(Http):
                 whole.setdefault(name, []).extend(fields)
             else:
                 whole[name] = fields
-        with open(os.path.join(self.directory, "config"), "w") as out:
+        with open(self.path("config"), "w") as out:
             json.dump(whole, out)
-        self.spawn(self.arguments("--config-file", "config"))
+        self.spawn(self.arguments("--config-file", self.path("config")))
 
     def _save(self, **kind):
         self.request("PATCH", "/vm", state="Paused")
         start = now_us()
-        self.request("PUT", "/snapshot/create", snapshot_path="state",
-                     mem_file_path="memory", **kind)
+        self.request("PUT", "/snapshot/create",
+                     snapshot_path=self.path("state"),
+                     mem_file_path=self.path("memory"), **kind)
         return now_us() - start, ("state", "memory")
 
     def save(self):
@@ -445,9 +476,10 @@ class Rest(Http):
 
     def load_copy(self):
         self.connect()
-        self.send("PUT", "/snapshot/load", snapshot_path="state",
+        self.send("PUT", "/snapshot/load", snapshot_path=self.path("state"),
                   resume_vm=True, mem_backend={
-                      "backend_type": "File", "backend_path": "memory"})
+                      "backend_type": "File",
+                      "backend_path": self.path("memory")})
 
     def loaded(self):
         self.receive("/snapshot/load")
@@ -466,7 +498,8 @@ class Ember(Rest):
     options = ("--log-path", "/dev/null")
 
     def spawn_copy(self):
-        self.spawn(self.arguments("--restore", "state", "--mem", "memory"))
+        self.spawn(self.arguments("--restore", self.path("state"), "--mem",
+                                  self.path("memory")))
 
     def load_copy(self):
         """The command line had it all."""
@@ -517,7 +550,7 @@ class Qemu(Monitor):
 
     def _give_state(self, mode):
         """Its migrations know files by descriptors."""
-        with open(os.path.join(self.directory, "state"), mode) as file:
+        with open(self.path("state"), mode) as file:
             socket.send_fds(self.control, [
                 b'{"execute":"getfd","arguments":{"fdname":"state"}}'],
                 [file.fileno()])
@@ -527,8 +560,8 @@ class Qemu(Monitor):
         """Where a template's memory is."""
         if not self.guest.template:
             return ()
-        return ("-object", "memory-backend-file,id=ram,mem-path=memory,"
-                "size=%dM,share=%s" % (self.guest.ram_mib, shared))
+        return ("-object", "memory-backend-file,id=ram,mem-path=%s,size=%dM,"
+                "share=%s" % (self.path("memory"), self.guest.ram_mib, shared))
 
     def request(self, command, **arguments):
         self.send(command, **arguments)
@@ -568,8 +601,11 @@ class Qemu(Monitor):
     def ask(self):
         self.request("query-status")
 
-    def boot(self):
-        self.request("cont")
+    def send_boot(self):
+        self.send("cont")
+
+    def booted(self):
+        self.receive()
 
     def run(self):
         self.spawn(self.arguments(*self._ram("on")))
@@ -653,8 +689,11 @@ class CloudHypervisor(Http):
             settings["vsock"] = {"cid": CID, "socket": guest.vsock}
         self.request("PUT", "/api/v1/vm.create", **settings)
 
-    def boot(self):
-        self.request("PUT", "/api/v1/vm.boot")
+    def send_boot(self):
+        self.send("PUT", "/api/v1/vm.boot")
+
+    def booted(self):
+        self.receive("/api/v1/vm.boot")
 
     def run(self):
         guest = self.guest

@@ -1,5 +1,7 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""ember and the other monitors that are found, on the same tiny guests, in turn.
+"""peers.py EMBER BUILD RUNS: ember and the other monitors that are found, on the
+same tiny guests, in turn. Prints lines for readings.py, and comments for people.
 
 Each stage is tried with each monitor: what one cannot do is missing from its
 figures, and its "why" says so. No monitor has devices but a serial port here; each
@@ -7,6 +9,7 @@ is used in the form that suits it best (monitors.py)."""
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import namedtuple
@@ -23,6 +26,8 @@ PEER_FIGURES = (
     Pair("answer_cpu_us", "... CPU time of it", "us", "api_cpu_us", False),
     Pair("first_byte_us", "start command to the guest's first byte", "us",
          "first_byte_us", True),
+    Pair("first_byte_cpu_us", "... CPU time of it, the guest's too", "us",
+         None, False),
     Pair("run_us", "exec to the guest's first byte, without requests", "us",
          None, True),
     Pair("requests_per_s", "requests on one connection, by a client in Python",
@@ -62,7 +67,6 @@ LINUX_FIGURES = (
          "exits", False),
     Pair("linux_rss_kib", "... resident beside guest RAM", "KiB", None,
          False),
-    Pair("linux_dirty_kib", "... private and dirty", "KiB", None, False),
     Pair("linux_block_ms", "... CPU for 1,550 requests of 4 KiB and 24 MiB",
          "ms", "block_ms", True),
     Pair("linux_ping_us", "... CPU for an echo by network", "us", "ping_us",
@@ -81,6 +85,7 @@ LINUX_FIGURES = (
 ALL_FIGURES = PEER_FIGURES + LINUX_FIGURES
 
 WARM_UPS = 1
+SETTLE_S = 0.05    # after each life
 REQUESTS = 100     # a run
 CHANGES_EVERY = 4  # runs
 CHANGES_MIB = 16
@@ -163,10 +168,12 @@ class Peer:
         answer_us, answer_cpu_us = now_us() - start, monitor.cpu_us()
         monitor.configure()
         time.sleep(0.02)
-        start = now_us()
-        monitor.boot()
+        cpu, start = monitor.cpu_us(), now_us()
+        monitor.send_boot()
         self.took(answer_us=answer_us, answer_cpu_us=answer_cpu_us,
                   first_byte_us=monitor.first_byte() - start)
+        monitor.booted()
+        self.took(first_byte_cpu_us=monitor.cpu_us() - cpu)
         memory = monitor.memory()
         self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
         for _ in range(REQUESTS):
@@ -222,8 +229,10 @@ class Peer:
 
     def restore(self, monitor):
         start = now_us()
-        monitor.restore()
+        monitor.spawn_copy()
+        monitor.load_copy()
         self.took(restore_us=monitor.first_byte() - start)
+        monitor.loaded()
         self.took(restore_cpu_us=monitor.cpu_us(),
                   private_kib=monitor.memory().private)
 
@@ -282,17 +291,21 @@ class Peer:
             finally:
                 monitor.kill()
 
-    def one_run(self, number):
+    def started(self):
         self.in_a_life(self.start, (
-            "answer_us", "answer_cpu_us", "first_byte_us", "requests_per_s",
-            "request_p99_us", "rss_kib", "dirty_kib"), "copy")
+            "answer_us", "answer_cpu_us", "first_byte_us",
+            "first_byte_cpu_us", "requests_per_s", "request_p99_us",
+            "rss_kib", "dirty_kib"), "copy")
+
+    def ran(self):
         self.in_a_life(self.run, ("run_us", "teardown_us"), "copy")
+
+    def saved(self):
         self.in_a_life(self.save, ("snapshot_us", "snapshot_kib"), "copy")
-        if number % CHANGES_EVERY == WARM_UPS:
-            self.in_a_life(self.changes, ("changes_us", "changes_kib"),
-                           "dirty", tracked=True, typed=True,
-                           ram_mib=TRACKED_RAM_MIB)
-        self.restored()
+
+    def changed(self):
+        self.in_a_life(self.changes, ("changes_us", "changes_kib"), "dirty",
+                       tracked=True, typed=True, ram_mib=TRACKED_RAM_MIB)
 
     def prepare(self):
         """The template, in a directory that stays."""
@@ -354,42 +367,84 @@ class Peer:
         return values
 
 
+def one_run(number, peers):
+    """A life of each for a stage, each time another one first: what a machine
+    that ends leaves to do costs the next one."""
+    stages = [Peer.started, Peer.ran, Peer.saved, Peer.restored]
+    if number % CHANGES_EVERY == WARM_UPS:
+        stages.append(Peer.changed)
+    first = number % len(peers)
+    for stage in stages:
+        for peer in peers[first:] + peers[:first]:
+            time.sleep(SETTLE_S)
+            stage(peer)
+
+
 MANY = (16, 64)
 RESTORED = ("restore_us", "restore_cpu_us", "copy_private_kib",
             "copy_pss_kib") + tuple("copies_%d_per_s" % n for n in MANY)
 
 
-def _show(results, progress):
+def say(words):
+    print("# " + words, flush=True)
+
+
+def table(results):
     """A line for each figure: all monitors."""
     for pair in PEER_FIGURES:
-        progress("%-50s %s" % (pair.label, "  ".join(
+        say("%-49s %s" % (pair.label, ", ".join(
             "%s %s" % (name, "%.0f" % values[pair.name]
                        if pair.name in values else "-")
             for name, values in results.items())))
     for name, values in results.items():
         for why in sorted(set(values["why"].values())):
-            progress("%s: %s" % (name, why))
+            say("%s: %s" % (name, why))
 
 
-def measure(ember, guests, runs, progress):
+def lines(results):
+    """What readings.py reads."""
+    for name, values in results.items():
+        name = name.replace(" ", "_")
+        for pair in PEER_FIGURES:
+            if pair.name in values:
+                yield "peer %s %s %.1f p10 %.1f" % (
+                    name, pair.name, values[pair.name],
+                    values["p10"].get(pair.name, values[pair.name]))
+        for figure, why in values["why"].items():
+            yield "dash %s %s %s" % (name, figure,
+                                     " ".join(why.replace("#", "").split()))
+
+
+def measure(ember, guests, runs):
     """{monitor: {figure: median}} of all that are there; @guests gives the path
     of a tiny one."""
     with tempfile.TemporaryDirectory(prefix="ember-perf-") as directory:
-        peers = []
+        found = []
         for driver, program in all_drivers(ember):
             place = os.path.join(directory, driver.__name__)
             os.mkdir(place)
-            peers.append(Peer(driver, program, guests, place))
-            peers[-1].prepare()
+            found.append(Peer(driver, program, guests, place))
+            found[-1].prepare()
         for number in range(runs + WARM_UPS):
-            progress("run %d of %d" % (number, runs))
-            for peer in peers:
-                if number == WARM_UPS:
-                    peer.forget()
-                peer.one_run(number)
+            say("run %d of %d" % (number, runs))
+            for peer in found if number == WARM_UPS else ():
+                peer.forget()
+            one_run(number, found)
         for count in MANY * MANY_ROUNDS:
-            progress("%d copies at once: " % count + ", ".join(
-                "%s %s" % (peer.name, peer.many(count)) for peer in peers))
-        results = {peer.name: peer.result() for peer in peers}
-    _show(results, progress)
-    return results
+            say("%d copies at once: " % count + ", ".join(
+                "%s %s" % (peer.name, peer.many(count)) for peer in found))
+        return {peer.name: peer.result() for peer in found}
+
+
+def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    ember, build, runs = sys.argv[1:]
+    results = measure(ember, lambda name: os.path.join(
+        build, "tests/guests", name + ".elf"), int(runs))
+    table(results)
+    print("\n".join(lines(results)))
+
+
+if __name__ == "__main__":
+    main()

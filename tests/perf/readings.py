@@ -5,8 +5,10 @@
     samples NAME VALUE...      all runs of a figure, for distributions
     phases NAME WORD=VALUE...  what a time consists of, in order
     curve NAME X=VALUE...      a figure for several sizes
-    peer MONITOR NAME VALUE    a monitor's figure (peers.ALL_FIGURES), "ember"
+    peer MONITOR NAME VALUE [p10 VALUE]
+                               a monitor's figure (peers.ALL_FIGURES), "ember"
                                being one; _ stands for a blank in its name
+    dash MONITOR NAME WORD...  why it has no such figure
 
 Other lines, and what is in `#` comments, are for people.
 """
@@ -42,9 +44,8 @@ class Readings:
             return None
         if words[0] == "samples":
             self.samples[words[1]] = [float(word) for word in words[2:]]
-        elif words[0] == "peer" and len(words) == 4:
-            self.peers.setdefault(words[1].replace("_", " "), {})[
-                words[2]] = float(words[3])
+        elif words[0] in ("peer", "dash") and len(words) >= 4:
+            self._take_peer(*words)
         elif words[0] in ("phases", "curve"):
             pairs = [word.split("=") for word in words[2:]]
             if words[0] == "phases":
@@ -57,6 +58,15 @@ class Readings:
             self._take_figure(words)
             return words[0]
         return None
+
+    def _take_peer(self, kind, monitor, name, *rest):
+        found = self.peers.setdefault(monitor.replace("_", " "), {})
+        if kind == "dash":
+            found.setdefault("why", {})[name] = " ".join(rest)
+            return
+        found[name] = float(rest[0])
+        if rest[1:2] == ("p10",):
+            found.setdefault("p10", {})[name] = float(rest[2])
 
     def _take_figure(self, words):
         self.values[words[0]] = float(words[1])

@@ -17,6 +17,18 @@ DASH = "\u2013"
 EMBER = "ember"
 FIRECRACKER = "Firecracker"
 
+# What time is divided: title and subtitle.
+FAST = "means of the faster quarter of all runs"
+PHASES = {
+    "boot": ("Start, phase by phase: exec to a tiny guest's first byte", FAST),
+    "restore": ("Restore, phase by phase: exec to the copy's first byte",
+                FAST),
+    "restore_linux": ("Loading a Debian guest, phase by phase",
+                      "counted lab, any host"),
+    "tuned_restore_linux": ("Loading a Debian guest, phase by phase",
+                            "counted lab, a host with favordynmods"),
+}
+
 # (file, title, samples with their labels, or their figures')
 DISTRIBUTIONS = (
     ("start.svg", "Start", (
@@ -272,14 +284,9 @@ class Report:
 
     def _draw_phases(self, directory):
         for name, phases in self.readings.phases.items():
-            title = {
-                "boot": "Start, phase by phase: exec to a tiny guest's first "
-                        "byte",
-                "restore": "Restore, phase by phase: exec to the copy's first "
-                           "byte"}.get(name, name)
+            title, subtitle = PHASES.get(name, (name, ""))
             self._draw(directory, "phases-%s.svg" % name, title,
-                       svg.waterfall(title, phases, "us",
-                                     "means of the faster quarter of all runs"))
+                       svg.waterfall(title, phases, "us", subtitle))
 
     def _draw_samples(self, directory):
         for file, title, names in DISTRIBUTIONS:
@@ -352,6 +359,9 @@ class Report:
 
     def write(self, directory):
         os.makedirs(directory, exist_ok=True)
+        for name in os.listdir(directory):
+            if name.endswith(".svg"):  # of a run before
+                os.unlink(os.path.join(directory, name))
         for draw in (self._draw_phases, self._draw_samples,
                      self._draw_clones, self._draw_disks, self._draw_traffic,
                      self._draw_peers):

@@ -431,6 +431,27 @@ static void test_record_without_proc_is_refused(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* Of the second 2 MiB; a range that begins before them stays. */
+static void test_left_out_ranges_are_not_populated(void **state)
+{
+	static const struct hostile set = {
+		SIZE, 1, 2, {{600, 10}, {700, 5}, {500, 20}}, 3, ""};
+	static const bool there[] = {false, true};
+	struct fixture *f = *state;
+	uint64_t own[PAGES / 64], shared[PAGES / 64];
+
+	write_set(f, &set, 1);
+	assert_int_equal(load(f), 0);
+	working_set_leave_out(f->set, 9, there, ARRAY_SIZE(there));
+	assert_int_equal(working_set_pages_written(f->set), 10);
+	assert_int_equal(working_set_pages_read(f->set), 25);
+	assert_int_equal(populate(f), 0);
+	assert_int_equal(page_set_scan(f->mem, NULL, own, shared), 0);
+	assert_true(has(shared, 500) && has(shared, 519));
+	assert_false(has(own, 600) || has(own, 609));
+	assert_false(has(shared, 700) || has(own, 700));
+}
+
 /* ----------------------------------------------------------------- prefetch */
 
 /* Written 5 and 6, read 100..199: as a file. */
@@ -600,6 +621,7 @@ int main(void)
 		test(test_unfinished_recording_leaves_nothing),
 		test(test_record_without_proc_is_refused),
 		test(test_prefetch_brings_in_what_the_file_says),
+		test(test_left_out_ranges_are_not_populated),
 		test(test_prefetch_copies_where_the_set_is_dense),
 		test(test_prefetch_copies_neighbours),
 		test(test_prefetch_of_another_memory_is_refused),
