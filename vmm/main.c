@@ -30,19 +30,16 @@ enum {
 
 /*
  * calloc clears what it takes from the room that the heap has left, and thereby
- * makes it private memory, needed or not. So the heap has little of it, and
- * what is large, as the devices with buffers of their own are, comes from mmap:
- * these get pages that are clear already, and have those that they use. An
- * arena per thread would cost memory and system calls; there is little to
- * contend for.
+ * makes it private memory, needed or not; what the heap has to grow for is
+ * clear already. So it has little room. An arena per thread would cost memory
+ * and system calls; there is little to contend for.
  */
 static void tune_malloc(void)
 {
-	enum { ROOM = 16384, LARGE = 32768 };
+	enum { ROOM = 4096 };
 
 	mallopt(M_ARENA_MAX, 1);
 	mallopt(M_TOP_PAD, ROOM);
-	mallopt(M_MMAP_THRESHOLD, LARGE);
 	malloc_trim(0); /* the 132 KiB from before main */
 }
 

@@ -89,8 +89,8 @@ class Bench:
                                    "/job/peer")
                 try:
                     yield from self._count(
-                        job, "bzImage,vmlinux", "counted_peer.py", driver.__name__,
-                        there, "/assets", cpu=LIMIT_SECONDS)
+                        job, "bzImage,vmlinux", "counted_peer.py",
+                        driver.__name__, there, "/assets", cpu=LIMIT_SECONDS)
                 except Failed as error:
                     yield "# %s: %s\n" % (driver.name, error)
 
