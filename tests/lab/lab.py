@@ -226,11 +226,11 @@ class CountedLab:
                     shutil.copyfileobj(source, out)
             out.write(archive.bytes())
 
-    def _once(self, job, run, timeout, files, on_output):
+    def _once(self, job, run, timeout, files, on_output, seed):
         with tempfile.TemporaryDirectory(prefix="ember-lab-") as temp:
             self._initrd(temp + "/initrd", job, run, files)
             line = machine.count_line(self.base + "/vmlinuz",
-                                      temp + "/initrd", self.mode, self.seed)
+                                      temp + "/initrd", self.mode, seed)
             with machine.Machine(temp, line, temp + "/ram",
                                  on_output=on_output,
                                  results=temp + "/out") as host:
@@ -244,12 +244,14 @@ class CountedLab:
     def run(self, job, command, timeout=DEFAULT_TIMEOUT, environment=None,
             on_output=None, files=("bzImage", "initrd")):
         """Runs @command in @job with the named guest files in /assets. The
-        emulator hangs now and then when it counts, mostly busy: one more
-        try."""
+        emulator hangs now and then when it counts, mostly busy, without
+        its processor getting on. It does so every time with the same job
+        and seed: the one more try is with the next one."""
         run = script(command, timeout, environment or {})
         for starts in (1, 2):
             with lane():
-                result = self._once(job, run, timeout, files, on_output)
+                result = self._once(job, run, timeout, files, on_output,
+                                    self.seed + starts - 1)
             if result:
                 result.starts = starts
                 return result

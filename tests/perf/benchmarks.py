@@ -23,7 +23,7 @@ LAB = os.path.join(ROOT, "tests/lab/lab.py")
 ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 LIMIT_SECONDS = 600
 # Counted scripts use half a minute; an emulator that hangs does so busily.
-LIMIT_CPU_SECONDS = 150
+LIMIT_CPU_SECONDS = 120
 NATIVE_LIMIT_SECONDS = 180
 
 Benchmark = namedtuple("Benchmark", "name needs seconds what run fills")
