@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Last: it is not self-contained. */
 #include <cmocka.h>
@@ -383,6 +384,20 @@ static void test_default_rules_have_reasons_and_stand_once(void **state)
 	}
 }
 
+/* GLIBC_TUNABLES=glibc.malloc.hugetlb=1: all classes allocate. */
+static void test_default_rules_let_malloc_have_huge_pages(void **state)
+{
+	const struct fixture *f = *state;
+	const struct seccomp_data data = {
+		.nr = SCMP_SYS(madvise),
+		.arch = AUDIT_ARCH_X86_64,
+		.args = {MIB(2), MIB(2), MADV_HUGEPAGE},
+	};
+
+	for (size_t kind = 0; kind < SECCOMP_CLASSES; kind++)
+		assert_true(passes(f, kind, &data));
+}
+
 static void test_default_rules_kick_with_the_signal_of_vcpus(void **state)
 {
 	(void)state;
@@ -486,6 +501,7 @@ int main(void)
 		TEST(test_compile_other_machines_are_refused),
 		TEST(test_compile_only_the_loop_has_its_numbers_tried),
 		TEST(test_default_rules_have_reasons_and_stand_once),
+		TEST(test_default_rules_let_malloc_have_huge_pages),
 		TEST(test_default_rules_kick_with_the_signal_of_vcpus),
 		TEST(test_print_compiles_to_the_same_bytes),
 		cmocka_unit_test(test_compile_masks_are_masks),
