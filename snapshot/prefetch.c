@@ -114,6 +114,15 @@ static void find_chunks(struct copy *copy, const uint32_t *counts, size_t count)
 	}
 }
 
+/* Neighbours in one region; two regions may touch. */
+static bool is_next(const struct copy *copy, size_t i)
+{
+	const uint64_t before = copy->chunks[i - 1];
+
+	return copy->chunks[i] == before + CHUNK &&
+	       gmem_contains(copy->mem, before, 2 * CHUNK);
+}
+
 /* Neighbours are one mapping. */
 static int map_chunks(struct copy *copy)
 {
@@ -122,7 +131,7 @@ static int map_chunks(struct copy *copy)
 	int ret = 0;
 
 	for (size_t i = 1; i <= copy->count && !ret; i++) {
-		if (i < copy->count && chunks[i] == chunks[i - 1] + CHUNK)
+		if (i < copy->count && is_next(copy, i))
 			continue;
 		ret = gmem_copy_begin(copy->mem, chunks[from],
 				      (i - from) * CHUNK);

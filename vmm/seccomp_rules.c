@@ -404,7 +404,7 @@ static const struct {
 	{PART(allocation), LOOP | API | MEMORY},
 	{PART(large_allocation), LOOP | API},
 	{PART(rare_allocation), MEMORY},
-	{PART(tuned_allocation), API | VCPU},
+	{PART(tuned_allocation), API | VCPU | MEMORY},
 	{PART(without_pagemap), API | MEMORY},
 	{PART(files), LOOP | API | MEMORY},
 	{PART(relative_paths), LOOP | API},

@@ -145,6 +145,25 @@ static void test_a_thread_that_was_never_started_can_be_stopped(void **state)
 	assert_int_equal(script.runs, 0);
 }
 
+/* As a snapshot is loaded to be looked at first: what is pending is completed,
+ * and nothing else runs. */
+static void test_a_thread_asked_to_pause_before_the_start_does(void **state)
+{
+	const int answers[] = {EINTR};
+	struct fixture *f = *state;
+
+	memcpy(script.answers, answers, sizeof(answers));
+	assert_int_equal(vcpu_make_thread(f->vcpu, NULL), 0);
+	vcpu_request_pause(f->vcpu);
+	assert_int_equal(vcpu_start(f->vcpu, NULL), 0);
+	assert_int_equal(vcpu_wait_paused(f->vcpu, UINT64_C(10000000000)), 0);
+	assert_int_equal(script.runs, 1);
+	vcpu_resume(f->vcpu);
+	sem_wait(&f->ended);
+	assert_int_equal(script.runs, 2);
+	assert_int_equal(script.page->immediate_exit, 0);
+}
+
 static void test_run_without_memory_for_a_moment_goes_on(void **state)
 {
 	const int answers[] = {ENOMEM, ENOMEM, EINTR, ENOMEM};
@@ -181,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_thread_made_before_waits_for_the_start),
 		TEST(test_a_thread_that_was_never_started_can_be_stopped),
+		TEST(test_a_thread_asked_to_pause_before_the_start_does),
 		TEST(test_run_interrupted_goes_on),
 		TEST(test_run_without_memory_for_a_moment_goes_on),
 		TEST(test_run_without_memory_for_long_fails),

@@ -38,10 +38,11 @@ struct fixture {
 	struct error err;
 };
 
-static void map(struct fixture *f, enum gmem_backing backing)
+static void map_ranges(struct fixture *f, enum gmem_backing backing,
+		       const struct gmem_range two[2])
 {
 	const struct gmem_request request = {
-		.ranges = ranges,
+		.ranges = two,
 		.count = 2,
 		.backing = backing,
 		.fd = open(f->base, O_RDONLY | O_CLOEXEC),
@@ -52,6 +53,11 @@ static void map(struct fixture *f, enum gmem_backing backing)
 	if (backing != GMEM_FILE)
 		close(request.fd);
 	assert_int_equal(gmem_create(&f->mem, &request, NULL), 0);
+}
+
+static void map(struct fixture *f, enum gmem_backing backing)
+{
+	map_ranges(f, backing, ranges);
 }
 
 static int setup(void **state)
@@ -547,6 +553,23 @@ static void test_prefetch_copies_neighbours(void **state)
 	assert_copied(f, own, 1024, HIGH);
 }
 
+/* As the most RAM that there may be and what is plugged in behind it. */
+static void test_prefetch_copies_neighbours_of_two_regions(void **state)
+{
+	static const struct gmem_range adjacent[] = {{0, LOW_LEN},
+						     {LOW_LEN, MIB(2)}};
+	static const struct hostile set = {SIZE, 0, 1, {{0, PAGES}}, 1, ""};
+	struct fixture *f = *state;
+	uint64_t own[PAGES / 64], shared[PAGES / 64];
+
+	map_ranges(f, GMEM_FILE, adjacent);
+	write_set(f, &set, 1);
+	prefetch_by_copy(f);
+	assert_int_equal(page_set_scan(f->mem, NULL, own, shared), 0);
+	for (uint64_t gpa = 0; gpa < SIZE; gpa += MIB(2))
+		assert_copied(f, own, gpa / PAGE_SIZE_4K, gpa);
+}
+
 static void test_prefetch_of_another_memory_is_refused(void **state)
 {
 	static const struct hostile set = {SIZE + 4096, 1, 0, {{5, 1}}, 1, ""};
@@ -624,6 +647,7 @@ int main(void)
 		test(test_left_out_ranges_are_not_populated),
 		test(test_prefetch_copies_where_the_set_is_dense),
 		test(test_prefetch_copies_neighbours),
+		test(test_prefetch_copies_neighbours_of_two_regions),
 		test(test_prefetch_of_another_memory_is_refused),
 		test(test_populate_stops_between_pieces),
 		test(test_populate_leaves_out_what_was_given_back),
