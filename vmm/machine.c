@@ -283,9 +283,6 @@ int machine_build_vcpus(struct machine *machine,
 		if (ret)
 			return ret;
 		machine->vcpu_count++;
-		ret = vcpu_make_thread(machine->vcpus[i], err);
-		if (ret)
-			return ret;
 	}
 	return 0;
 }

@@ -173,6 +173,10 @@ static int restore_kvm(struct machine *machine,
 		ret = kvm_create_irqchip(&machine->kvm, early.has_pit, err);
 	if (!ret)
 		ret = machine_build_vcpus(machine, request, err);
+	/* Not for a boot: woken, a vCPU may come before the answer to the
+	 * request, by some milliseconds where there is one processor. */
+	for (size_t i = 0; i < machine->vcpu_count && !ret; i++)
+		ret = vcpu_make_thread(machine->vcpus[i], err);
 	if (!ret)
 		ret = kvm_x86_load_clock(&machine->kvm, state, clock_realtime,
 					 &gap, err);
