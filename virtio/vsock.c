@@ -382,6 +382,7 @@ static void vsock_destroy(struct virtio_device *dev)
 
 	vsock_bury_all(vsock);
 	close_fd(&vsock->listener.fd);
+	free(vsock->spare);
 	free(vsock->buckets);
 	free(vsock->path);
 	free(vsock);

@@ -64,13 +64,23 @@ void conn_clear_deadline(struct conn *conn)
 		loop_timer_cancel(&vsock->due_timer);
 }
 
+/* One is kept: a host that is a little slow makes a connection wait often, and
+ * a buffer of this size is a mapping of its own. */
+static uint8_t *take_buffer(struct vsock *vsock)
+{
+	return vsock->spare ? take_ptr(vsock->spare) : malloc(VSOCK_BUF_ALLOC);
+}
+
 static void drop_pending(struct conn *conn)
 {
+	struct vsock *vsock = conn->vsock;
+
 	if (!conn->pending)
 		return;
-	free(take_ptr(conn->pending));
+	free(vsock->spare);
+	vsock->spare = take_ptr(conn->pending);
 	conn->pending_off = conn->pending_len = 0;
-	conn->vsock->pending_count--;
+	vsock->pending_count--;
 }
 
 void conn_finish(struct conn *conn)
@@ -205,7 +215,7 @@ static int keep_pending(struct conn *conn, struct chain *chain, size_t len)
 {
 	if (!conn->pending) {
 		if (conn->vsock->pending_count < PENDING_MAX)
-			conn->pending = malloc(VSOCK_BUF_ALLOC);
+			conn->pending = take_buffer(conn->vsock);
 		if (!conn->pending)
 			return -ENOMEM;
 		conn->vsock->pending_count++;

@@ -124,6 +124,7 @@ struct vsock {
 	uint32_t hash_seed;
 
 	size_t conn_count, conn_max, pending_count;
+	uint8_t *spare; /* such a buffer, or NULL */
 	struct conn_link all, ready, due, retry, dead; /* list heads */
 
 	struct stray strays[STRAYS_MAX];

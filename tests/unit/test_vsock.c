@@ -1060,6 +1060,46 @@ static void take_all_packets(struct fixture *f)
 		turn_once(f->loop);
 }
 
+struct slow_hosts {
+	const struct vsock *vsock;
+	int fds[2];
+};
+
+static bool nothing_waits(void *arg)
+{
+	const struct slow_hosts *hosts = arg;
+	char data[16384];
+
+	for (size_t i = 0; i < ARRAY_SIZE(hosts->fds); i++)
+		while (read(hosts->fds[i], data, sizeof(data)) > 0)
+			;
+	return hosts->vsock->pending_count == 0;
+}
+
+/* Of two that waited one buffer is kept, for whoever waits next. */
+static void test_hosts_that_were_slow_leave_a_buffer(void **state)
+{
+	struct fixture *f = *state;
+	struct slow_hosts hosts = {f->vsock,
+				   {connect_guest(f, 8), connect_guest(f, 9)}};
+	uint8_t *spare;
+
+	assert_null(f->vsock->spare);
+	guest_writes_until_it_waits(f, 8);
+	guest_writes_until_it_waits(f, 9);
+	assert_int_equal(f->vsock->pending_count, 2);
+	assert_true(turn_until(f->loop, nothing_waits, &hosts));
+	spare = f->vsock->spare;
+	assert_non_null(spare);
+	take_all_packets(f);
+	guest_writes_until_it_waits(f, 8);
+	assert_ptr_equal(vsock_table_find(f->vsock, 8, GUEST_PORT)->pending,
+			 spare);
+	assert_null(f->vsock->spare);
+	close(hosts.fds[0]);
+	close(hosts.fds[1]);
+}
+
 /* Killed with data pending, then closed before the RST is out: once this left
  * a connection that nothing would ever end. */
 static void test_close_after_a_kill_leaves_nothing(void **state)
@@ -1376,6 +1416,7 @@ int main(void)
 		CASE(test_reset_of_the_device_ends_everything),
 		CASE(test_full_backlog_is_waited_for),
 		CASE(test_who_does_not_answer_is_dropped),
+		CASE(test_hosts_that_were_slow_leave_a_buffer),
 		CASE(test_close_after_a_kill_leaves_nothing),
 		CASE(test_data_left_behind_does_not_wait_for_ever),
 		CASE(test_host_that_reads_no_more),
