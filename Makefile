@@ -152,6 +152,7 @@ $(B)/libember.a: $(LIB_SRCS:%.c=$(B)/%.o) $(B)/vmm/seccomp_builtin.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/vmm/entry_x86.o: vmm/entry_x86.S Makefile
+	@mkdir -p $(@D)
 	$(Q)$(CC) -c -o $@ $<
 
 $(B)/ember: $(B)/vmm/main.o $(START) $(if $(SAN),,$(B)/vmm/no_scanf.o $(B)/vmm/no_origin.o) $(B)/libember.a vmm/no_unwind.ld vmm/start_text.ld
