@@ -75,7 +75,7 @@ JAILER_SRCS := jailer/args.c jailer/descriptors.c jailer/undo.c jailer/plan.c ja
 	jailer/rlimit.c jailer/creds.c jailer/landlock.c jailer/signals.c jailer/exec.c jailer/undoer.c jailer/cleanup.c
 JAILER_LIBS := -lnl-route-3 -lnl-3
 # Programs that make filters have libseccomp; the monitor has what they made.
-SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_compile.c vmm/seccomp_json.c
+SECCOMP_SRCS := vmm/seccomp_rules.c vmm/seccomp_check.c vmm/seccomp_compile.c vmm/seccomp_json.c
 LIB_SRCS ?= $(VMM_SRCS) $(VIRTIO_SRCS) $(API_SRCS) $(SNAPSHOT_SRCS)
 
 UNIT_TESTS := test_seccomp test_seccomp_rules test_i8042 test_serial test_acpi_iasl test_cmdline test_boot_x86 test_router test_wire \

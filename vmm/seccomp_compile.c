@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/seccomp_compile.h"
 
+#include "vmm/seccomp_check.h"
+
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -21,6 +23,7 @@ static const char *const class_names[] = SECCOMP_CLASS_NAMES;
  * there is when it is installed, that takes half of the time that it takes with
  * one comparison after the other. */
 #define OPTIMIZE_TREE 2
+#define OPTIMIZE_LIST 1
 
 /*
  * What the kernel finds out so are calls that pass whatever their arguments,
@@ -85,14 +88,13 @@ static int add_rules(scmp_filter_ctx filter, enum seccomp_class kind,
 	return 0;
 }
 
-static int set_shape(scmp_filter_ctx filter)
+static int set_shape(scmp_filter_ctx filter, uint32_t shape)
 {
 	int ret = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
 				   SCMP_ACT_TRAP);
 
 	return ret ? ret
-		   : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE,
-				      OPTIMIZE_TREE);
+		   : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, shape);
 }
 
 /* For the half of an argument that a mask leaves out: "it, AND 0, is 0". */
@@ -186,12 +188,12 @@ static int export_for(enum seccomp_class kind, scmp_filter_ctx filter,
 	return ret;
 }
 
-static int compile_class(enum seccomp_class kind, const struct rule_list *list,
-			 struct sock_filter *code, uint32_t *ret_len,
-			 struct error *err)
+static int compile_shape(enum seccomp_class kind, const struct rule_list *list,
+			 uint32_t shape, struct sock_filter *code,
+			 uint32_t *ret_len, struct error *err)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-	int ret = filter ? set_shape(filter) : -ENOMEM;
+	int ret = filter ? set_shape(filter, shape) : -ENOMEM;
 
 	if (ret)
 		error_set_os(err, -ret, "libseccomp:");
@@ -205,6 +207,25 @@ static int compile_class(enum seccomp_class kind, const struct rule_list *list,
 	}
 	if (filter)
 		seccomp_release(filter);
+	return ret;
+}
+
+/* A program that does what the rules say, or none. */
+static int compile_class(enum seccomp_class kind, const struct rule_list *list,
+			 struct sock_filter *code, uint32_t *ret_len,
+			 struct error *err)
+{
+	static const uint32_t shapes[] = {OPTIMIZE_TREE, OPTIMIZE_LIST};
+	int ret = -ENOTSUP;
+
+	for (size_t i = 0; i < ARRAY_SIZE(shapes) && ret == -ENOTSUP; i++) {
+		ret = compile_shape(kind, list, shapes[i], code, ret_len, err);
+		if (ret)
+			return ret;
+		ret = seccomp_check(list, code, *ret_len, err);
+	}
+	if (ret)
+		error_prefix(err, "class \"%s\": ", class_names[kind]);
 	return ret;
 }
 

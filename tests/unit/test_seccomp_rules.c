@@ -2,6 +2,7 @@
 /* The default rules, and what the compiler makes of rules. Compiled programs
  * are run here, on calls that they shall let pass and on those they shall not.
  */
+#include "vmm/seccomp_check.h"
 #include "vmm/seccomp_compile.h"
 #include "vmm/seccomp_json.h"
 
@@ -437,6 +438,82 @@ static void test_print_compiles_to_the_same_bytes(void **state)
 	free(text);
 }
 
+#define WHEN(index, number)                                                    \
+	{                                                                      \
+		RULE_EQ, (index), 0, (uint64_t)(number)                        \
+	}
+#define RULE(call, ...)                                                        \
+	{                                                                      \
+		.syscall = (call), .when = { __VA_ARGS__ }                     \
+	}
+
+/* libseccomp 2.5.4 lets fcntl with 1, 0, 0 pass, if numbers are in a tree. */
+static void test_compile_another_shape_where_a_tree_is_wrong(void **state)
+{
+	struct rule rules[] = {
+		RULE("fcntl", WHEN(1, 1), WHEN(3, 1)),
+		RULE("ioctl", WHEN(1, 1)),
+		RULE("fcntl", WHEN(1, 0)),
+		RULE("fcntl", WHEN(1, 0), WHEN(2, -1), WHEN(3, 1)),
+		RULE("ioctl", WHEN(3, -1)),
+		RULE("ioctl", WHEN(1, 0)),
+	};
+	static const uint64_t args[ARGUMENTS] = {0, 1};
+	struct fixture f = {
+		.set.lists[SECCOMP_LOOP] = {rules, ARRAY_SIZE(rules)}};
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(seccomp_compile(&f.set, &f.file, &err), 0);
+	find_programs(&f);
+	check(&f, SECCOMP_LOOP, SCMP_SYS(fcntl), args);
+	check_combinations(&f, SECCOMP_LOOP, "fcntl");
+	check_combinations(&f, SECCOMP_LOOP, "ioctl");
+	free(f.file.bytes);
+}
+
+static void test_check_finds_programs_that_say_something_else(void **state)
+{
+	struct rule rules[] = {
+		RULE("fcntl", WHEN(1, 1)),
+		RULE("ioctl", WHEN(1, 1), WHEN(2, 2)),
+	};
+	struct fixture f = {
+		.set.lists[SECCOMP_LOOP] = {rules, ARRAY_SIZE(rules)}};
+	struct rule_list *list = &f.set.lists[SECCOMP_LOOP];
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(seccomp_compile(&f.set, &f.file, &err), 0);
+	find_programs(&f);
+	assert_int_equal(seccomp_check(list, f.code[SECCOMP_LOOP],
+				       f.len[SECCOMP_LOOP], &err),
+			 0);
+	rules[1].when[1].value = 3;
+	assert_int_equal(seccomp_check(list, f.code[SECCOMP_LOOP],
+				       f.len[SECCOMP_LOOP], &err),
+			 -ENOTSUP);
+	assert_string_equal(err.text,
+			    "libseccomp gets the conditions on ioctl wrong; "
+			    "other ones, or in another order, may do");
+	free(f.file.bytes);
+}
+
+static void test_compile_too_many_conditions_are_refused(void **state)
+{
+	struct rule rules[300];
+	const struct rule_set set = {
+		.lists[SECCOMP_VCPU] = {rules, ARRAY_SIZE(rules)}};
+	struct seccomp_file file = {0};
+	struct error err = {0};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+		rules[i] = (struct rule)RULE("ioctl", WHEN(1, i));
+	assert_int_equal(seccomp_compile(&set, &file, &err), -E2BIG);
+	assert_non_null(strstr(err.text, "conditions on ioctl are too many"));
+}
+
 static void test_compile_masks_are_masks(void **state)
 {
 	static const char text[] =
@@ -504,6 +581,11 @@ int main(void)
 		TEST(test_default_rules_let_malloc_have_huge_pages),
 		TEST(test_default_rules_kick_with_the_signal_of_vcpus),
 		TEST(test_print_compiles_to_the_same_bytes),
+		cmocka_unit_test(
+			test_compile_another_shape_where_a_tree_is_wrong),
+		cmocka_unit_test(
+			test_check_finds_programs_that_say_something_else),
+		cmocka_unit_test(test_compile_too_many_conditions_are_refused),
 		cmocka_unit_test(test_compile_masks_are_masks),
 		cmocka_unit_test(test_compile_an_unknown_call_is_refused),
 		cmocka_unit_test(test_compile_too_many_rules_are_refused),
