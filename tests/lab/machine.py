@@ -203,6 +203,18 @@ class Machine:
         """Whether nothing moves any more in a host that has a job."""
         return time.monotonic() - self.heard > SILENT_SECONDS
 
+    def registers(self):
+        """Those of the processor, as text; None if it does not say."""
+        try:
+            qmp = Qmp(self.socket_path, time.monotonic() + 10)
+            try:
+                return qmp("human-monitor-command",
+                           **{"command-line": "info registers"})
+            finally:
+                qmp.close()
+        except (LabError, OSError):
+            return None
+
     def code(self):
         """The exit code that the job left, None without."""
         found = DONE.search(self.console)
