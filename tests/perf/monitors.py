@@ -402,6 +402,16 @@ class Http(Monitor):
         raise NotImplementedError
 
 
+def connect_to(path, port):
+    """To a port of the guest whose vsock device has a socket here."""
+    conn = socket.socket(socket.AF_UNIX)
+    conn.connect(path)
+    conn.sendall(b"CONNECT %d\n" % port)
+    if not conn.recv(64).startswith(b"OK"):
+        raise Cannot("the guest does not listen on port %d" % port)
+    return conn
+
+
 class Rest(Http):
     """ember and Firecracker."""
 
@@ -492,12 +502,7 @@ class Rest(Http):
         self.receive("/snapshot/load")
 
     def socket_to(self, port):
-        conn = socket.socket(socket.AF_UNIX)
-        conn.connect(self.guest.vsock)
-        conn.sendall(b"CONNECT %d\n" % port)
-        if not conn.recv(64).startswith(b"OK"):
-            raise Cannot("the guest does not listen on port %d" % port)
-        return conn
+        return connect_to(self.guest.vsock, port)
 
 
 class Ember(Rest):
@@ -737,12 +742,7 @@ class CloudHypervisor(Http):
             "resume=true" % self.directory))
 
     def socket_to(self, port):
-        conn = socket.socket(socket.AF_UNIX)
-        conn.connect(self.guest.vsock)
-        conn.sendall(b"CONNECT %d\n" % port)
-        if not conn.recv(64).startswith(b"OK"):
-            raise Cannot("the guest does not listen on port %d" % port)
-        return conn
+        return connect_to(self.guest.vsock, port)
 
 
 class Kvmtool(Monitor):

@@ -127,6 +127,14 @@ def available_kib():
     return 0
 
 
+def make_ready(monitor):
+    """A guest that has said so."""
+    monitor.launch()
+    monitor.configure()
+    monitor.boot()
+    monitor.console.wait_for(b"ready\n")
+
+
 class Peer:
     """A monitor, and what was measured of it."""
 
@@ -190,10 +198,7 @@ class Peer:
         self.took(teardown_us=monitor.end())
 
     def save(self, monitor):
-        monitor.launch()
-        monitor.configure()
-        monitor.boot()
-        monitor.console.wait_for(b"ready\n")
+        make_ready(monitor)
         took, files = monitor.save()
         self.took(snapshot_us=took,
                   snapshot_kib=disk_kib(monitor.directory, files))
@@ -202,10 +207,7 @@ class Peer:
         """Twice the same; the first is everything."""
         if not monitor.saves_changes:
             raise Cannot("it has no snapshots of changes")
-        monitor.launch()
-        monitor.configure()
-        monitor.boot()
-        monitor.console.wait_for(b"ready\n")
+        make_ready(monitor)
         for _ in range(2):
             monitor.type(b"%d\n" % CHANGES_MIB)
             monitor.console.wait_for(b"dirty %d\n" % CHANGES_MIB)
@@ -216,10 +218,7 @@ class Peer:
         self.took(changes_us=took, changes_kib=kib)
 
     def make_template(self, monitor):
-        monitor.launch()
-        monitor.configure()
-        monitor.boot()
-        monitor.console.wait_for(b"ready\n")
+        make_ready(monitor)
         _, files = monitor.save()
         monitor.kill()
         let_copies_go(monitor.directory, files)
