@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import monitors
 from carry import pci_drivers, take_along
@@ -81,9 +81,10 @@ class Bench:
         """The same Linux guest on each monitor that is found, each on a host of
         its own; there is room for a host on each processor."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for lines in pool.map(self._counted_peer,
-                                  monitors.all_drivers(self.ember)):
-                yield from lines
+            for one in as_completed(
+                    pool.submit(self._counted_peer, found)
+                    for found in monitors.all_drivers(self.ember)):
+                yield from one.result()
 
     def _counted_peer(self, found):
         """Lines of one monitor."""

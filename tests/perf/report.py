@@ -9,12 +9,14 @@ import platform
 import svg
 from figures import (FIGURES, GOALS, ORIGIN, SECTIONS, UNMEASURED, kept,
                      within)
+from monitors import OTHERS
 from peers import ALL_FIGURES
 
 WHERE = {"wall": "this machine, wall time", "counted": "counted lab",
          "files": "the build"}
 DASH = "\u2013"
 EMBER = "ember"
+NAMES = [driver.name for driver in OTHERS]
 FIRECRACKER = "Firecracker"
 
 # What time is divided: title and subtitle.
@@ -204,7 +206,7 @@ class Report:
         return found
 
     def _peers(self):
-        others = [name for name in self.peers if name != EMBER]
+        others = [name for name in NAMES if name in self.peers]
         head = ["figure", EMBER]
         for name in others:
             head += [name, "ratio"]
