@@ -270,6 +270,8 @@ SECTIONS = (
         Figure("resident_kib", "resident beside guest RAM", "KiB",
                "<= 1843"),
         Figure("touched_kib", "guest RAM that is mapped by then", "KiB"),
+        Figure("tuned_resident_kib", "with favordynmods: resident", "KiB"),
+        Figure("tuned_touched_kib", "... guest RAM that is mapped", "KiB"),
     )),
 )
 

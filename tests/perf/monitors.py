@@ -228,15 +228,16 @@ class Monitor:
             raise Cannot(self.last_words()) from None
 
     def end(self):
+        # Popen.wait with a limit sleeps longer and longer.
+        watch = os.pidfd_open(self.process.pid)
         start = now_us()
         self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise Cannot("SIGTERM does not end it") from None
+        ended, _, _ = select.select([watch], [], [], PATIENCE)
         took = now_us() - start
-        self._close()
+        os.close(watch)
+        self.kill()
+        if not ended:
+            raise Cannot("SIGTERM does not end it")
         return took
 
     def kill(self):
