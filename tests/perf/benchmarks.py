@@ -4,6 +4,7 @@
 ("root"), the counted lab ("lab"). It fills sections of figures.py, one or with
 others: what of them does not come is missed."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -69,30 +70,29 @@ class Bench:
         return self.run([sys.executable, os.path.join(HERE, name),
                          *map(str, words)], ALONE, NATIVE_LIMIT_SECONDS)
 
-    def counted(self, script, files, own_initrd, seed=1):
+    def counted(self, script, files, own_initrd):
         """A script of this directory in the counted lab."""
         with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
             shutil.copy(self.ember, job)
-            self._fill(job, "counted", own_initrd and self._initrd())
+            self._fill(job, "counted", own_initrd and self._initrd)
             yield from self._count(job, files, script, "/job/ember",
-                                   "/assets", seed=seed)
+                                   "/assets")
 
     def counted_peers(self):
         """The same Linux guest on each monitor that is found, each on a host of
         its own; there is room for a host on each processor."""
+        initrd = self._initrd + pci_drivers()
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for one in as_completed(
-                    pool.submit(self._counted_peer, found)
-                    for found in monitors.all_drivers(self.ember)):
+                    pool.submit(self._counted_peer, driver, program, initrd)
+                    for driver, program in monitors.all_drivers(self.ember)):
                 yield from one.result()
 
-    def _counted_peer(self, found):
+    def _counted_peer(self, driver, program, initrd):
         """Lines of one monitor."""
-        driver, program = found
         lines = []
         with tempfile.TemporaryDirectory(prefix="ember-perf-") as job:
-            self._fill(job, ("counted", "monitors"),
-                       self._initrd() + pci_drivers())
+            self._fill(job, ("counted", "monitors"), initrd)
             there = take_along(program, os.path.join(job, "peer"),
                                "/job/peer")
             try:
@@ -116,17 +116,17 @@ class Bench:
         for name in os.listdir(job):
             os.chmod(os.path.join(job, name), 0o755)
 
-    def _count(self, job, files, *words, seed=1):
+    def _count(self, job, files, *words):
         """A script of a job in the counted lab."""
         return self.run(
             [sys.executable, LAB, "count", "--job", job, "--python",
              "--files", files, "--timeout", str(LIMIT_SECONDS),
-             "--seed", str(seed),
              "--env", "PYTHONHASHSEED=0",
              "--env", "PYTHONDONTWRITEBYTECODE=1", "python3", *words])
 
+    @functools.cached_property
     def _initrd(self):
-        """The guests' own, with the agent in it."""
+        """The guests' own, with the agent in it: the same for all scripts."""
         for line in self.run([sys.executable, LAB, "assets"]):
             name, _, path = line.strip().partition("=")
             if name == "initrd":

@@ -119,7 +119,9 @@ class Report:
 
     def __init__(self, readings, notes):
         self.readings = readings
-        self.peers = readings.peers
+        # Always in this order, whoever was measured first.
+        self.peers = {name: readings.peers[name] for name in (EMBER, *NAMES)
+                      if name in readings.peers}
         self.notes = notes  # sentences about the run
         self.drawings = []  # (file, title)
 
@@ -206,7 +208,7 @@ class Report:
         return found
 
     def _peers(self):
-        others = [name for name in NAMES if name in self.peers]
+        others = [name for name in self.peers if name != EMBER]
         head = ["figure", EMBER]
         for name in others:
             head += [name, "ratio"]
