@@ -18,6 +18,7 @@ from netguest import (  # noqa: E402
 from tap import SLOW, Skip, main, test  # noqa: E402
 
 VIRTIO_NET = 1  # behind the disk with the tools
+MAX_FRAME = 1514  # of one segment: the MTU and the Ethernet header
 
 
 @test
@@ -135,7 +136,8 @@ def tcp_both_ways_with_offloads(t):
     to_guest, from_guest = frames()
     t.point(to_guest > 60000, "64 KiB segments cross whole to the guest",
             str(to_guest))
-    t.point(from_guest > 3000, "segments of many frames, from the guest",
+    # How much a guest has to send at once is up to its speed.
+    t.point(from_guest > MAX_FRAME, "segments of several frames, from it",
             str(from_guest))
     t.point(sent["sum_received"]["bytes"] == sent["sum_sent"]["bytes"] or
             sent["sum_received"]["bytes"] > 0.98 * sent["sum_sent"]["bytes"],
@@ -166,7 +168,7 @@ def tcp_both_ways_without_offloads(t):
     frames = longest_frame("tap0")
     sent = iperf(guest, prefix, seconds=3)
     got = iperf(guest, prefix, reverse=True, seconds=3)
-    t.point(max(frames()) <= 1514, "no frame is longer than the MTU")
+    t.point(max(frames()) <= MAX_FRAME, "no frame is longer than the MTU")
     t.point(sent["sum_received"]["bytes"] > 0, "the guest sends")
     t.point(got["sum_received"]["bytes"] > 0, "the guest receives")
     udp = iperf(guest, prefix, "-u", "-b", "2M", seconds=3)

@@ -260,11 +260,14 @@ class Soak:
     # ------------------------------------------------------- what must hold
 
     def wait_for_ticks(self, since, more=5):
-        """A status in which every CPU has ticked on; None if that does not
-        come."""
+        """A status in which every CPU has ticked on, with the worst lateness
+        from @since on; None if that does not come."""
         deadline = time.monotonic() + TIMEOUT
+        late = since["late_ms"]
         while True:
             status = self.status()
+            late = status["late_ms"] = [max(pair) for pair in
+                                        zip(late, status["late_ms"])]
             if all(now >= then + more for now, then in
                    zip(status["ticks"], since["ticks"])):
                 return status
