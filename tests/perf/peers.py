@@ -84,6 +84,7 @@ ALL_FIGURES = PEER_FIGURES + LINUX_FIGURES
 
 WARM_UPS = 1
 SETTLE_S = 0.05    # after each life
+AGE_S = 0.1        # at SIGTERM: a younger machine takes KVM longer to end
 REQUESTS = 100     # a run
 CHANGES_EVERY = 4  # runs
 CHANGES_MIB = 16
@@ -195,6 +196,7 @@ class Peer:
         if "rss_kib" in self.why:
             memory = monitor.memory()
             self.took(rss_kib=memory.rss, dirty_kib=memory.dirty)
+        time.sleep(AGE_S)
         self.took(teardown_us=monitor.end())
 
     def save(self, monitor):
