@@ -57,7 +57,8 @@ void working_set_leave_out(struct working_set *set, unsigned order,
 			   const bool *there, size_t count);
 
 /*
- * Makes the pages present; what was written becomes a private copy right away.
+ * What was written becomes a private copy right away. What was read is asked of
+ * the disk, with GMEM_FILE, or of the page-fault handler.
  * Any thread, also while the guest runs, but the memory has to live until it is
  * back; with GMEM_UFFD that is when the handler has served all of it. 0,
  * -ECANCELED, or -errno of the first range that failed, which ends it; the

@@ -25,7 +25,10 @@ it a few times. One line per figure:
 Kernels before 6.13 let KVM_CREATE_VM wait for two or three ticks, because a
 thread of KVM's joins a cgroup, unless cgroups are mounted with favordynmods. So
 all of the restores are done a second time on a host that is set up so; these
-figures have `tuned_` in front.
+figures have `tuned_` in front. There is one more then:
+
+    tuned_set_answer_ms  vsock_answer_ms with a recorded working set, that is
+                         brought in before the guest runs
 
 Of the restores the first one pays for what is shared later and is thrown away;
 the median of the others counts.
@@ -44,6 +47,7 @@ RESTORES = 5
 STATE, MEMORY, DIFF = "/tmp/state", "/tmp/memory", "/tmp/diff"
 VSOCK, CLONE, METRICS = "/tmp/v", "/tmp/clone", "/tmp/clone-metrics"
 HELD = "/tmp/held-metrics"
+WORKING_SET = "/tmp/working-set"
 PHASE = "load_"
 
 
@@ -115,14 +119,14 @@ def load_phases():
             if name.startswith(PHASE)}
 
 
-def restore(ember):
-    """Restores, gets an answer, ends it; figures by name."""
+def restore(ember, *more):
+    """Restores (@more: arguments), gets an answer, ends it; figures by name."""
     forget(VSOCK, CLONE, METRICS)
     ready, theirs = os.pipe()
     os.set_inheritable(theirs, True)
     argv = [ember, "--restore", STATE, "--mem", MEMORY, "--api-sock", CLONE,
             "--log-path", "/dev/null", "--metrics-path", METRICS,
-            "--emit-snapshot-phases", "--ready-fd", str(theirs)]
+            "--emit-snapshot-phases", "--ready-fd", str(theirs), *more]
     start = time.monotonic_ns()
     pid = os.posix_spawn(ember, argv, {})
     os.close(theirs)
@@ -220,6 +224,15 @@ def measure_restoring(ember, prefix):
     sys.stdout.flush()
 
 
+def measure_working_set(ember, prefix):
+    """What the guest touches up to its answer is recorded once."""
+    restore(ember, "--record-working-set", WORKING_SET)
+    runs = [restore(ember, "--working-set", WORKING_SET, "--prefetch",
+                    "before") for _ in range(RESTORES)][1:]
+    print("%sset_answer_ms %.3f" % (prefix, median(
+        [figures["vsock_answer_ms"] for figures in runs])))
+
+
 def main():
     ember, assets = sys.argv[1:3]
     guest = Guest(ember, assets)
@@ -231,6 +244,7 @@ def main():
     subprocess.run(["mount", "-o", "remount,favordynmods", "/sys/fs/cgroup"],
                    check=True)
     measure_restoring(ember, "tuned_")
+    measure_working_set(ember, "tuned_")
 
 
 if __name__ == "__main__":
