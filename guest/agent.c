@@ -157,14 +157,14 @@ bool agent_send_pattern(int fd, uint64_t bytes)
 	return true;
 }
 
-uint64_t agent_receive_pattern(int fd, bool *ret_matched)
+uint64_t agent_receive_pattern(int fd, uint64_t most, bool *ret_matched)
 {
 	static uint8_t chunk[CHUNK], wanted[CHUNK];
 	uint64_t off = 0;
 	ssize_t n;
 
 	*ret_matched = true;
-	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
+	while (off < most && (n = read(fd, chunk, sizeof(chunk))) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
@@ -193,6 +193,7 @@ static const struct {
 	{"source", 2, "PORT BYTES: sends the pattern to who connects",
 	 agent_source},
 	{"sink", 1, "PORT: receives the pattern, tells how it was", agent_sink},
+	{"take", 2, "PORT BYTES: as sink, when so much has come", agent_take},
 	{"connect-echo", 3, "PORT COUNT BYTES: that many connections at once",
 	 agent_connect_echo},
 	{"sequential", 2, "PORT COUNT: connections one after the other",

@@ -35,8 +35,9 @@ bool agent_receive(int fd, void *data, size_t len);
  * so that any loss, doubling or swap shows. */
 void agent_pattern(uint8_t *buf, size_t len, uint64_t off);
 
-/* Receives up to the end; how many bytes, and whether they were the pattern. */
-uint64_t agent_receive_pattern(int fd, bool *ret_matched);
+/* Receives up to the end, or until @most bytes are there; how many there were,
+ * and whether they were the pattern. */
+uint64_t agent_receive_pattern(int fd, uint64_t most, bool *ret_matched);
 bool agent_send_pattern(int fd, uint64_t bytes);
 
 double agent_now(void); /* seconds, monotonic */
@@ -50,6 +51,7 @@ int agent_exec(int argc, char **argv);
 int agent_function(int argc, char **argv);
 int agent_source(int argc, char **argv);
 int agent_sink(int argc, char **argv);
+int agent_take(int argc, char **argv);
 int agent_connect_echo(int argc, char **argv);
 int agent_sequential(int argc, char **argv);
 int agent_ping(int argc, char **argv);

@@ -342,17 +342,28 @@ int agent_source(int argc, char **argv)
 static void serve_sink(int fd, void *arg)
 {
 	bool matched;
-	uint64_t bytes = agent_receive_pattern(fd, &matched);
+	uint64_t bytes =
+		agent_receive_pattern(fd, *(const uint64_t *)arg, &matched);
 	char text[64];
 	int len = snprintf(text, sizeof(text), "%lu %d\n", (unsigned long)bytes,
 			   matched);
 
-	(void)arg;
 	agent_send(fd, text, (size_t)len);
 }
 
 int agent_sink(int argc, char **argv)
 {
+	uint64_t all = UINT64_MAX;
+
 	(void)argc;
-	return serve_forking(number(argv[0]), serve_sink, NULL);
+	return serve_forking(number(argv[0]), serve_sink, &all);
+}
+
+/* For whoever cannot end one direction of a connection. */
+int agent_take(int argc, char **argv)
+{
+	uint64_t bytes = strtoull(argv[1], NULL, 10);
+
+	(void)argc;
+	return serve_forking(number(argv[0]), serve_sink, &bytes);
 }

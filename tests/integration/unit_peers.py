@@ -128,6 +128,27 @@ def copies_of_saved_memory_may_go(t):
 
 
 @test
+def copies_of_saved_memory_are_told_what_to_touch(t):
+    with open(t.path("memory"), "wb") as out:
+        out.seek(peers.TOUCH_FIRST + 4096)
+        out.write(b"\1" + bytes(4095))
+    t.write("state", b"nothing of it")
+    peers.let_copies_touch(t.dir, ("state", "memory"))
+    with open(t.path("memory"), "rb") as file:
+        file.seek(peers.TOUCH_TABLE)
+        table = file.read(4 + 16 * 128)
+    steps = list(struct.iter_unpack("<4I", table[4:]))
+    assert table[:4] == struct.pack("<I", 128) and len(steps) == 128
+    assert steps[-2:] == [(peers.READ, 8064, 72, 1),
+                          (peers.WRITE, 8136, 24, 1)], steps[-2:]
+    try:
+        peers.let_copies_touch(t.dir, ("state",))
+    except Cannot:
+        return
+    raise AssertionError("memory without numbers was taken")
+
+
+@test
 def a_guest_becomes_a_bzimage(t):
     path = t.write("guest", elf([(1, 0x100000, b"A" * 20),
                                  (1, 0x100100, b"B" * 4), (4, 0, NOTE)]))

@@ -14,6 +14,10 @@ import sys
 from counted_machine import MIB, Machine, connect, show_cost
 
 HOST, GUEST = "172.16.0.1", "172.16.0.2"
+POURED_MIB = 16
+PUSH = "agent push 2000 %d" % (POURED_MIB * MIB)
+OVER_TCP = "AGENT_TCP=%s " % HOST
+TAKE = "agent take 1001 %d" % (POURED_MIB * MIB)
 
 
 class Talker(Machine):
@@ -29,6 +33,12 @@ class Talker(Machine):
         answer = conn.recv(64)
         assert answer.startswith(b"OK"), answer
         return conn
+
+    def push(self, listener, how=""):
+        """The guest sends to the host."""
+        self.type(how + PUSH)
+        drain(listener)
+        self.wait_for(b"EMBER-EXIT 0")
 
     def measure(self, name, units, work):
         show_cost(name, self.cost(work), units)
@@ -50,65 +60,54 @@ def ping(icmp, count):
         icmp.recv(2000)
 
 
-def pour(conn, mib):
-    """Sends and waits until the other side has counted it."""
+def pour(conn):
+    """Sends what is taken there (TAKE), and waits until it has been counted."""
     block = bytes(MIB // 4)
-    for _ in range(4 * mib):
+    for _ in range(4 * POURED_MIB):
         conn.sendall(block)
-    conn.shutdown(socket.SHUT_WR)
-    assert conn.recv(64).startswith(b"%d " % (mib * MIB))
+    assert conn.recv(64).startswith(b"%d " % (POURED_MIB * MIB))
+    conn.close()
 
 
-def drain(listener, machine, command):
-    """Receives what a command in the guest sends."""
-    machine.type(command)
+def drain(listener):
+    """Receives what somebody sends who connects."""
     conn, _ = listener.accept()
     while conn.recv(1 << 18):
         pass
     conn.close()
-    machine.wait_for(b"EMBER-EXIT 0")
 
 
 def sockets(machine):
-    machine.sh("agent echo 1000 & agent sink 1001 & sleep 0.5")
+    machine.sh("agent echo 1000 & %s & sleep 0.5" % TAKE)
     conn = machine.connect(1000)
     round_trips(conn, 20)
     machine.measure("vsock_round_trip", 200, lambda: round_trips(conn, 200))
     conn.close()
-    pour(machine.connect(1001), 1)
+    pour(machine.connect(1001))
     conn = machine.connect(1001)
-    machine.measure("vsock_mib_in", 16, lambda: pour(conn, 16))
+    machine.measure("vsock_mib_in", POURED_MIB, lambda: pour(conn))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(machine.vsock + "_2000")
     listener.listen()
-    machine.measure("vsock_mib_out", 16, lambda: drain(
-        listener, machine, "agent push 2000 %d" % (16 * MIB)))
+    machine.measure("vsock_mib_out", POURED_MIB,
+                    lambda: machine.push(listener))
 
 
 def network(machine):
     machine.sh("ip link set lo up; ip link set eth0 up; ip address add %s/24 "
-               "dev eth0; AGENT_TCP=0.0.0.0 agent sink 1001 & sleep 0.5"
-               % GUEST)
+               "dev eth0; AGENT_TCP=0.0.0.0 %s & sleep 0.5" % (GUEST, TAKE))
     icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW,
                          socket.IPPROTO_ICMP)
     icmp.connect((GUEST, 0))
     ping(icmp, 10)
     machine.measure("ping", 100, lambda: ping(icmp, 100))
-    for mib in (1, 16):
-        conn = socket.create_connection((GUEST, 1001))
-        if mib == 1:
-            pour(conn, 1)
-        else:
-            machine.measure("tcp_mib_in", mib, lambda: pour(conn, 16))
-    listener = socket.create_server((HOST, 2000))
-    for mib in (1, 16):
-        command = "AGENT_TCP=%s agent push 2000 %d" % (HOST, mib * MIB)
-        if mib == 1:
-            drain(listener, machine, command)
-        else:
-            machine.measure("tcp_mib_out", mib,
-                            lambda: drain(listener, machine, command))
-    listener.close()
+    pour(socket.create_connection((GUEST, 1001)))
+    conn = socket.create_connection((GUEST, 1001))
+    machine.measure("tcp_mib_in", POURED_MIB, lambda: pour(conn))
+    with socket.create_server((HOST, 2000)) as listener:
+        machine.push(listener, OVER_TCP)
+        machine.measure("tcp_mib_out", POURED_MIB,
+                        lambda: machine.push(listener, OVER_TCP))
 
 
 def entropy(machine):

@@ -18,7 +18,8 @@ import sys
 import time
 
 import monitors
-from counted_io import GUEST, HOST, ping, pour, round_trips
+from counted_io import (GUEST, HOST, OVER_TCP, POURED_MIB, PUSH, TAKE, drain,
+                        ping, pour, round_trips)
 from counted_machine import AGENT_INITRD, ARGS, MIB, took_ms
 from monitors import Cannot
 
@@ -29,7 +30,6 @@ EXIT_EVENT = TRACE + "events/kvm/kvm_userspace_exit/"
 COUNT_EXITS = "hist:keys=reason"
 PATIENCE = 60
 RESTORES = 4
-# What other monitors do with a connection that is half closed.
 UNANSWERED = "the guest did not answer"
 
 
@@ -203,20 +203,35 @@ class Peer:
         ping(icmp, 10)
         self.show("linux_ping_us", self.cost(
             monitor, lambda: ping(icmp, ECHOES)) / ECHOES)
+        sh(monitor, "AGENT_TCP=0.0.0.0 %s & sleep 0.5" % TAKE)
+        self.poured("linux_tcp_in_us", monitor,
+                    lambda: socket.create_connection((GUEST, 1001)))
+        with socket.create_server((HOST, 2000)) as listener:
+            listener.settimeout(PATIENCE)
+            push(monitor, listener)
+            self.show("linux_tcp_out_us", self.cost(
+                monitor, lambda: push(monitor, listener)) / POURED_MIB)
 
     def sockets(self, monitor):
-        sh(monitor, "agent echo 1000 & agent sink 1001 & sleep 0.5")
+        sh(monitor, "agent echo 1000 & %s & sleep 0.5" % TAKE)
         conn = monitor.socket_to(1000)
         conn.settimeout(5)
         round_trips(conn, 20)
         self.show("linux_vsock_us", self.cost(
             monitor, lambda: round_trips(conn, 200)) / 200)
         conn.close()
-        pour(monitor.socket_to(1001), 1)
-        conn = monitor.socket_to(1001)
-        conn.settimeout(5)
-        self.show("linux_vsock_mib_us", self.cost(
-            monitor, lambda: pour(conn, 16)) / 16)
+        self.poured("linux_vsock_mib_us", monitor,
+                    lambda: monitor.socket_to(1001))
+
+    def poured(self, figure, monitor, connect):
+        """A MiB to the guest; the first time warms up."""
+        def once():
+            conn = connect()
+            conn.settimeout(PATIENCE)
+            pour(conn)
+
+        once()
+        self.show(figure, self.cost(monitor, once) / POURED_MIB)
 
     @staticmethod
     def cost(monitor, work):
@@ -249,9 +264,16 @@ def connected(monitor):
         return None
 
 
-def sh(monitor, line):
+def push(monitor, listener):
+    """The guest sends to the host."""
+    sh(monitor, OVER_TCP + PUSH, lambda: drain(listener))
+
+
+def sh(monitor, line, meanwhile=None):
     """What a command in the guest says, that does well."""
     monitor.type(line.encode() + b"\n")
+    if meanwhile:
+        meanwhile()
     said = monitor.console.wait_for(b"EMBER-EXIT ", PATIENCE)
     code = monitor.console.wait_for(b"\n", PATIENCE).strip()
     if code != b"0":

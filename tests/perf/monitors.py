@@ -20,6 +20,8 @@ the counted lab with Linux ones (counted*.py).
     monitor.resume()
     monitor.restore()      a new process from what was saved; it goes on by
                            itself, or has been told to
+    monitor.learn(word)    what a copy touches until it says the word, for those
+                           that follow, if it can
     monitor.end()          SIGTERM to the end of the process; microseconds
     monitor.kill()
 
@@ -340,6 +342,9 @@ class Monitor:
     def loaded(self):
         """Waits for the answer to that."""
 
+    def learn(self, word):
+        """Nothing."""
+
     def socket_to(self, port):
         """A connection to a vsock port of the guest."""
         raise Cannot("it has no vsock")
@@ -362,28 +367,28 @@ class Http(Monitor):
 
     ping = "/"
 
-    def request(self, method, path, **fields):
-        self.send(method, path, **fields)
-        self.receive(path)
+    def request(self, method, url, **fields):
+        self.send(method, url, **fields)
+        self.receive(url)
 
-    def send(self, method, path, **fields):
+    def send(self, method, url, **fields):
         data = json.dumps(fields).encode() if fields else b""
         kind = b"Content-Type: application/json\r\n" if data else b""
         self.control.sendall(
             b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s"
-            % (method.encode(), path.encode(), kind, len(data), data))
+            % (method.encode(), url.encode(), kind, len(data), data))
 
-    def receive(self, path):
+    def receive(self, url):
         """An answer, whole."""
         answer = b""
         while not self._is_whole(answer):
             part = self.control.recv(65536)
             if not part:
-                raise Cannot("no answer to %s; %s" % (path,
+                raise Cannot("no answer to %s; %s" % (url,
                                                       self.last_words()))
             answer += part
         if not answer.startswith(b"HTTP/1.1 2"):
-            raise Cannot("%s: %s" % (path, complaint(answer)))
+            raise Cannot("%s: %s" % (url, complaint(answer)))
 
     @staticmethod
     def _is_whole(answer):
@@ -510,12 +515,24 @@ class Ember(Rest):
     name = "ember"
     options = ("--log-path", "/dev/null")
 
-    def spawn_copy(self):
+    def spawn_copy(self, *more):
+        if os.path.exists(self.path("set")):
+            more = "--working-set", self.path("set"), "--prefetch", "copy"
         self.spawn(self.arguments("--restore", self.path("state"), "--mem",
-                                  self.path("memory")))
+                                  self.path("memory"), *more))
 
     def load_copy(self):
         """The command line had it all."""
+
+    def learn(self, word):
+        recorded = self.path("recorded")
+        self.spawn_copy("--record-working-set", recorded, "--record-until",
+                        "request")
+        self.connect()
+        self.console.wait_for(word)
+        self.request("PUT", "/vm/working-set", path=recorded)
+        self.kill()
+        os.rename(recorded, self.path("set"))
 
     def loaded(self):
         """The same."""

@@ -9,6 +9,7 @@ is used in the form that suits it best (monitors.py)."""
 
 import os
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -36,15 +37,19 @@ PEER_FIGURES = (
     Pair("snapshot_us", "full snapshot of 128 MiB, hardly touched", "us",
          None, False),
     Pair("snapshot_kib", "... its files", "KiB", None, False),
-    Pair("changes_us", "snapshot of 16 MiB of changes", "us", None, False),
+    Pair("changes_us", "snapshot of 16 MiB of changes", "us", "diff_merge_ms",
+         False),
     Pair("changes_kib", "... its files", "KiB", None, False),
     Pair("restore_us", "exec to the first byte of a restored copy", "us",
          "restore_first_byte_us", True),
     Pair("restore_cpu_us", "... CPU time of it", "us", None, False),
+    Pair("touch_us", "exec of a restore until 24 MB were touched", "us",
+         "ws_copy_us", True),
     Pair("copies_16_per_s", "16 copies at once", "per s", None, False),
-    Pair("copies_64_per_s", "64 copies at once", "per s", None, True),
+    Pair("copies_64_per_s", "64 copies at once", "per s", "clones_1000_per_s",
+         True),
     Pair("copy_private_kib", "... private and dirty in each, guest RAM too",
-         "KiB", None, True),
+         "KiB", "clone_dirty_kib", True),
     Pair("copy_pss_kib", "... proportional set size of each", "KiB", None,
          False),
     Pair("teardown_us", "SIGTERM to the end of the process", "us", None,
@@ -69,6 +74,10 @@ LINUX_FIGURES = (
          "ms", "block_ms", True),
     Pair("linux_ping_us", "... CPU for an echo by network", "us", "ping_us",
          True),
+    Pair("linux_tcp_in_us", "... CPU for a MiB by TCP to the guest", "us",
+         "tcp_mib_in_us", False),
+    Pair("linux_tcp_out_us", "... CPU for a MiB by TCP from the guest", "us",
+         "tcp_mib_out_us", False),
     Pair("linux_vsock_us", "... CPU for a byte by vsock, there and back",
          "us", "vsock_round_trip_us", True),
     Pair("linux_vsock_mib_us", "... CPU for a MiB by vsock to the guest",
@@ -94,6 +103,11 @@ FAILURES = 2       # of a stage, until it is not tried any more
 TRACKED_RAM_MIB = 64
 # In the memory of tests/guests/copy.c; the word behind it lets copies go on.
 MARK, GO = b"ember: the copy may go.\0", b"\1"
+# In that of tests/guests/touch.c: what to do, and pages to do it to.
+TOUCH_TABLE, TOUCH_FIRST = 0x200000, 0x1000000
+READ, WRITE = 0, 1
+STRETCHES = 64
+NOT_AS_IT_IS = "its snapshot does not have the guest's memory as it is"
 
 
 def let_copies_go(directory, files):
@@ -112,7 +126,7 @@ def let_copies_go(directory, files):
             file.flush()
             os.fsync(file.fileno())
     if not found:
-        raise Cannot("its snapshot does not have the guest's memory as it is")
+        raise Cannot(NOT_AS_IT_IS)
 
 
 def disk_kib(directory, files):
@@ -128,12 +142,31 @@ def available_kib():
     return 0
 
 
-def make_ready(monitor):
+def let_copies_touch(directory, files):
+    """Tells them what: 64 times 96 pages, of which they read 72. Memory is saved
+    as it is where pages have their numbers in them."""
+    table = struct.pack("<I", 2 * STRETCHES) + b"".join(
+        struct.pack("<8I", READ, first, 72, 1, WRITE, first + 72, 24, 1)
+        for first in range(0, 128 * STRETCHES, 128))
+    for name in files:
+        with open(os.path.join(directory, name), "r+b") as file:
+            file.seek(TOUCH_FIRST + 4096)
+            if file.read(8) != struct.pack("<Q", 1):
+                continue
+            file.seek(TOUCH_TABLE)
+            file.write(table)
+            file.flush()
+            os.fsync(file.fileno())
+            return
+    raise Cannot(NOT_AS_IT_IS)
+
+
+def make_ready(monitor, word=b"ready\n"):
     """A guest that has said so."""
     monitor.launch()
     monitor.configure()
     monitor.boot()
-    monitor.console.wait_for(b"ready\n")
+    monitor.console.wait_for(word)
 
 
 class Peer:
@@ -147,7 +180,7 @@ class Peer:
         self.samples = {"program_kib": [os.path.getsize(program) / 1024]}
         self.failures = {}  # stage: times
         self.why = {}       # stage: reason
-        self.template = None
+        self.templates = {}  # guest: directory
 
     @property
     def name(self):
@@ -219,12 +252,19 @@ class Peer:
                 os.unlink(os.path.join(monitor.directory, name))
         self.took(changes_us=took, changes_kib=kib)
 
-    def make_template(self, monitor):
-        make_ready(monitor)
+    def make_template(self, monitor, word, change):
+        """Saves a guest that has said the word, and changes what is saved."""
+        make_ready(monitor, word)
         _, files = monitor.save()
         monitor.kill()
-        let_copies_go(monitor.directory, files)
-        self.template = monitor.directory
+        change(monitor.directory, files)
+
+    def touch(self, monitor):
+        start = now_us()
+        monitor.spawn_copy()
+        monitor.load_copy()
+        monitor.console.wait_for(DONE)
+        self.took(touch_us=now_us() - start)
 
     def restore(self, monitor):
         start = now_us()
@@ -242,7 +282,8 @@ class Peer:
             raise Cannot("%d copies would need %d MiB"
                          % (count, needed / 1024))
         guest = self.guest("copy", template=True)
-        monitors = [self.driver(self.program, self.template, guest, number)
+        monitors = [self.driver(self.program, self.templates["copy"], guest,
+                                number)
                     for number in range(count)]
         try:
             start = now_us()
@@ -306,26 +347,39 @@ class Peer:
                        tracked=True, typed=True, ram_mib=TRACKED_RAM_MIB)
 
     def prepare(self):
-        """The template, in a directory that stays."""
-        directory = os.path.join(self.directory, "template")
-        os.mkdir(directory)
-        monitor = self.driver(self.program, directory,
-                              self.guest("copy", template=True))
+        """Templates, in directories that stay."""
+        def copy(monitor):
+            self.make_template(monitor, b"ready\n", let_copies_go)
+
+        def touch(monitor):
+            self.make_template(monitor, b"filled\n", let_copies_touch)
+            monitor.learn(DONE)
+
+        for work, figures in (copy, RESTORED), (touch, TOUCHING):
+            name = work.__name__
+            self.templates[name] = os.path.join(self.directory, name)
+            os.mkdir(self.templates[name])
+            self.with_template(name, work, figures)
+            if set(figures) & set(self.why):
+                del self.templates[name]
+
+    def with_template(self, name, work, figures):
+        """A stage of a monitor in the directory of a template."""
+        if name not in self.templates:
+            return
+        monitor = self.driver(self.program, self.templates[name],
+                              self.guest(name, template=True))
         try:
-            self.attempt("template", RESTORED,
-                         lambda: self.make_template(monitor))
+            self.attempt(name + "." + work.__name__, figures,
+                         lambda: work(monitor))
         finally:
             monitor.kill()
 
     def restored(self):
-        if self.template:
-            monitor = self.driver(self.program, self.template,
-                                  self.guest("copy", template=True))
-            try:
-                self.attempt("restore", RESTORED,
-                             lambda: self.restore(monitor))
-            finally:
-                monitor.kill()
+        self.with_template("copy", self.restore, RESTORED)
+
+    def touched(self):
+        self.with_template("touch", self.touch, TOUCHING)
 
     def many(self, count):
         """Copies at once; the words for a progress line."""
@@ -368,7 +422,7 @@ class Peer:
 def one_run(number, peers):
     """A life of each for a stage, each time another one first: what a machine
     that ends leaves to do costs the next one."""
-    stages = [Peer.started, Peer.ran, Peer.saved, Peer.restored]
+    stages = [Peer.started, Peer.ran, Peer.saved, Peer.restored, Peer.touched]
     if number % CHANGES_EVERY == WARM_UPS:
         stages.append(Peer.changed)
     first = number % len(peers)
@@ -381,6 +435,8 @@ def one_run(number, peers):
 MANY = (16, 64)
 RESTORED = ("restore_us", "restore_cpu_us", "copy_private_kib",
             "copy_pss_kib") + tuple("copies_%d_per_s" % n for n in MANY)
+TOUCHING = ("touch_us",)
+DONE = b"done\n"
 
 
 def say(words):
