@@ -129,19 +129,6 @@ def let_copies_go(directory, files):
         raise Cannot(NOT_AS_IT_IS)
 
 
-def disk_kib(directory, files):
-    return sum(os.stat(os.path.join(directory, name)).st_blocks / 2
-               for name in files)
-
-
-def available_kib():
-    with open("/proc/meminfo") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1])
-    return 0
-
-
 def let_copies_touch(directory, files):
     """Tells them what: 64 times 96 pages, of which they read 72. Memory is saved
     as it is where pages have their numbers in them."""
@@ -159,6 +146,19 @@ def let_copies_touch(directory, files):
             os.fsync(file.fileno())
             return
     raise Cannot(NOT_AS_IT_IS)
+
+
+def disk_kib(directory, files):
+    return sum(os.stat(os.path.join(directory, name)).st_blocks / 2
+               for name in files)
+
+
+def available_kib():
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1])
+    return 0
 
 
 def make_ready(monitor, word=b"ready\n"):
