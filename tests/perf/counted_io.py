@@ -17,7 +17,8 @@ HOST, GUEST = "172.16.0.1", "172.16.0.2"
 POURED_MIB = 16
 PUSH = "agent push 2000 %d" % (POURED_MIB * MIB)
 OVER_TCP = "AGENT_TCP=%s " % HOST
-TAKE = "agent take 1001 %d" % (POURED_MIB * MIB)
+TAKER = 1001
+TAKE = "agent take %d %d" % (TAKER, POURED_MIB * MIB)
 
 
 class Talker(Machine):
@@ -83,8 +84,8 @@ def sockets(machine):
     round_trips(conn, 20)
     machine.measure("vsock_round_trip", 200, lambda: round_trips(conn, 200))
     conn.close()
-    pour(machine.connect(1001))
-    conn = machine.connect(1001)
+    pour(machine.connect(TAKER))
+    conn = machine.connect(TAKER)
     machine.measure("vsock_mib_in", POURED_MIB, lambda: pour(conn))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(machine.vsock + "_2000")
@@ -101,8 +102,8 @@ def network(machine):
     icmp.connect((GUEST, 0))
     ping(icmp, 10)
     machine.measure("ping", 100, lambda: ping(icmp, 100))
-    pour(socket.create_connection((GUEST, 1001)))
-    conn = socket.create_connection((GUEST, 1001))
+    pour(socket.create_connection((GUEST, TAKER)))
+    conn = socket.create_connection((GUEST, TAKER))
     machine.measure("tcp_mib_in", POURED_MIB, lambda: pour(conn))
     with socket.create_server((HOST, 2000)) as listener:
         machine.push(listener, OVER_TCP)

@@ -18,8 +18,8 @@ import sys
 import time
 
 import monitors
-from counted_io import (GUEST, HOST, OVER_TCP, POURED_MIB, PUSH, TAKE, drain,
-                        ping, pour, round_trips)
+from counted_io import (GUEST, HOST, OVER_TCP, POURED_MIB, PUSH, TAKE, TAKER,
+                        drain, ping, pour, round_trips)
 from counted_machine import AGENT_INITRD, ARGS, MIB, took_ms
 from monitors import Cannot
 
@@ -205,7 +205,7 @@ class Peer:
             monitor, lambda: ping(icmp, ECHOES)) / ECHOES)
         sh(monitor, "AGENT_TCP=0.0.0.0 %s & sleep 0.5" % TAKE)
         self.poured("linux_tcp_in_us", monitor,
-                    lambda: socket.create_connection((GUEST, 1001)))
+                    lambda: socket.create_connection((GUEST, TAKER)))
         with socket.create_server((HOST, 2000)) as listener:
             listener.settimeout(PATIENCE)
             push(monitor, listener)
@@ -221,7 +221,7 @@ class Peer:
             monitor, lambda: round_trips(conn, 200)) / 200)
         conn.close()
         self.poured("linux_vsock_mib_us", monitor,
-                    lambda: monitor.socket_to(1001))
+                    lambda: monitor.socket_to(TAKER))
 
     def poured(self, figure, monitor, connect):
         """A MiB to the guest; the first time warms up."""
