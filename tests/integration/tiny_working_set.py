@@ -214,26 +214,32 @@ def a_dense_set_is_copied(t):
 @test
 def a_set_is_brought_in_through_a_fault_handler(t):
     snapshot = waiting_guest(t)
-    path, sock = t.path("set"), t.path("faults")
+    path = t.path("set")
     record(t, snapshot, path).close()
-    handler = good_handler(sock, snapshot.memory)
-    try:
-        again = t.path("again")
-        m = Monitor(test=t)
-        m.put("/snapshot/load", **snapshot.body(
-            mem_backend={"backend_type": "Uffd", "backend_path": sock},
-            working_set_path=path, prefetch="Before",
-            record_working_set={"path": again, "at": "Request"}))
-        m.expect(b"done\n")
-        t.point(b"ok contents" in m.console, "the guest sees what it should")
-        m.put("/vm/working-set")
-        touched = set(numbered(WorkingSet(again).read))
-        t.point(set(READS + WRITES) <= touched, "and can be recorded",
-                str(set(READS + WRITES) - touched))
-    finally:
-        handler.kill()
-        handler.wait()
-        handler.stdout.close()
+    for way in "Before", "Beside":
+        sock, again = t.path("faults-" + way), t.path("again-" + way)
+        handler = good_handler(sock, snapshot.memory)
+        try:
+            m = Monitor(test=t)
+            m.put("/snapshot/load", **snapshot.body(
+                mem_backend={"backend_type": "Uffd", "backend_path": sock},
+                working_set_path=path, prefetch=way,
+                record_working_set={"path": again, "at": "Request"}))
+            m.expect(b"done\n")
+            t.point(b"ok contents" in m.console,
+                    way + ": the guest sees what it should")
+            m.wait_log("The working set was brought in: ")
+            m.put("/vm/working-set")
+            touched = set(numbered(WorkingSet(again).read))
+            t.point(set(READS + WRITES) <= touched,
+                    way + ": and can be recorded",
+                    str(set(READS + WRITES) - touched))
+            m.close()
+        finally:
+            handler.kill()
+            handler.wait()
+            handler.stdout.close()
+
 
 
 @test
