@@ -321,16 +321,17 @@ static uint64_t end_of(const struct range *range)
 	return (uint64_t)range->first + range->count;
 }
 
-/* The range at @ranges and those after it that are at most @gap pages away, in
- * ascending order, as one. The number of them. */
-static uint32_t join(const struct range *ranges, uint32_t count, uint64_t gap,
+/* The range at @ranges and those after it that are not far away, in ascending
+ * order, as one. The number of them. */
+static uint32_t join(const struct range *ranges, uint32_t count,
 		     struct range *ret_range)
 {
 	uint64_t end = end_of(ranges);
 	uint32_t n = 1;
 
 	for (; n < count; n++) {
-		if (ranges[n].first < end || ranges[n].first - end > gap)
+		if (ranges[n].first < end ||
+		    ranges[n].first - end > DISK_GAP_PAGES)
 			break;
 		end = end_of(&ranges[n]);
 	}
@@ -395,18 +396,11 @@ static int populate_pages(struct populate *populate, const struct range *range,
 static int populate_list(struct populate *populate, const struct range *ranges,
 			 uint32_t count, bool write)
 {
-	struct range joined;
-	uint32_t i = 0;
+	int ret = 0;
 
-	while (i < count) {
-		int ret;
-
-		i += join(ranges + i, count - i, 0, &joined);
-		ret = populate_pages(populate, &joined, write);
-		if (ret)
-			return ret;
-	}
-	return 0;
+	for (uint32_t i = 0; i < count && !ret; i++)
+		ret = populate_pages(populate, &ranges[i], write);
+	return ret;
 }
 
 /* Starts reading all of the file's pages at once, so that the disk does not
@@ -417,7 +411,7 @@ static void read_ahead(int fd, const struct working_set *set)
 	struct range joined;
 
 	for (uint32_t i = 0; i < count;) {
-		i += join(set->ranges + i, count - i, DISK_GAP_PAGES, &joined);
+		i += join(set->ranges + i, count - i, &joined);
 		posix_fadvise(fd, (off_t)(joined.first * PAGE_SIZE_4K),
 			      (off_t)(joined.count * PAGE_SIZE_4K),
 			      POSIX_FADV_WILLNEED);
