@@ -241,7 +241,6 @@ def a_set_is_brought_in_through_a_fault_handler(t):
             handler.stdout.close()
 
 
-
 @test
 def what_makes_no_sense_is_refused(t):
     snapshot = waiting_guest(t)

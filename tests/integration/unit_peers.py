@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "perf"))
 
 import bzimage  # noqa: E402
 import peers  # noqa: E402
+import touch  # noqa: E402
 from readings import Readings  # noqa: E402
 from monitors import Cannot, Http, Monitor, complaint  # noqa: E402
 from tap import main, test  # noqa: E402
@@ -130,17 +131,17 @@ def copies_of_saved_memory_may_go(t):
 @test
 def copies_of_saved_memory_are_told_what_to_touch(t):
     with open(t.path("memory"), "wb") as out:
-        out.seek(peers.TOUCH_FIRST + 4096)
+        out.seek((touch.FIRST + 1) * touch.PAGE)
         out.write(b"\1" + bytes(4095))
     t.write("state", b"nothing of it")
     peers.let_copies_touch(t.dir, ("state", "memory"))
     with open(t.path("memory"), "rb") as file:
-        file.seek(peers.TOUCH_TABLE)
+        file.seek(touch.TABLE)
         table = file.read(4 + 16 * 128)
     steps = list(struct.iter_unpack("<4I", table[4:]))
     assert table[:4] == struct.pack("<I", 128) and len(steps) == 128
-    assert steps[-2:] == [(peers.READ, 8064, 72, 1),
-                          (peers.WRITE, 8136, 24, 1)], steps[-2:]
+    assert steps[-2:] == [(touch.READ, 8064, 72, 1),
+                          (touch.WRITE, 8136, 24, 1)], steps[-2:]
     try:
         peers.let_copies_touch(t.dir, ("state",))
     except Cannot:

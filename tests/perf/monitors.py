@@ -515,24 +515,26 @@ class Ember(Rest):
     name = "ember"
     options = ("--log-path", "/dev/null")
 
-    def spawn_copy(self, *more):
-        if os.path.exists(self.path("set")):
-            more = "--working-set", self.path("set"), "--prefetch", "copy"
+    def _spawn_copy(self, *more):
         self.spawn(self.arguments("--restore", self.path("state"), "--mem",
                                   self.path("memory"), *more))
+
+    def spawn_copy(self):
+        learnt = self.path("set")
+        self._spawn_copy(*(("--working-set", learnt, "--prefetch", "copy")
+                           if os.path.exists(learnt) else ()))
 
     def load_copy(self):
         """The command line had it all."""
 
     def learn(self, word):
-        recorded = self.path("recorded")
-        self.spawn_copy("--record-working-set", recorded, "--record-until",
-                        "request")
+        path = self.path("set")
+        self._spawn_copy("--record-working-set", path, "--record-until",
+                         "request")
         self.connect()
         self.console.wait_for(word)
-        self.request("PUT", "/vm/working-set", path=recorded)
+        self.request("PUT", "/vm/working-set", path=path)
         self.kill()
-        os.rename(recorded, self.path("set"))
 
     def loaded(self):
         """The same."""

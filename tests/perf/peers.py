@@ -16,8 +16,11 @@ import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
-import bzimage
-from monitors import Cannot, Guest, all_drivers, now_us
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                             "..", "lib"))
+import bzimage  # noqa: E402
+import touch  # noqa: E402
+from monitors import Cannot, Guest, all_drivers, now_us  # noqa: E402
 
 Pair = namedtuple("Pair", "name label unit goal_figure drawn")
 
@@ -103,10 +106,6 @@ FAILURES = 2       # of a stage, until it is not tried any more
 TRACKED_RAM_MIB = 64
 # In the memory of tests/guests/copy.c; the word behind it lets copies go on.
 MARK, GO = b"ember: the copy may go.\0", b"\1"
-# In that of tests/guests/touch.c: what to do, and pages to do it to.
-TOUCH_TABLE, TOUCH_FIRST = 0x200000, 0x1000000
-READ, WRITE = 0, 1
-STRETCHES = 64
 NOT_AS_IT_IS = "its snapshot does not have the guest's memory as it is"
 
 
@@ -130,21 +129,15 @@ def let_copies_go(directory, files):
 
 
 def let_copies_touch(directory, files):
-    """Tells them what: 64 times 96 pages, of which they read 72. Memory is saved
-    as it is where pages have their numbers in them."""
-    table = struct.pack("<I", 2 * STRETCHES) + b"".join(
-        struct.pack("<8I", READ, first, 72, 1, WRITE, first + 72, 24, 1)
-        for first in range(0, 128 * STRETCHES, 128))
+    """Tells them what. Memory is saved as it is where pages have their numbers
+    in them."""
     for name in files:
-        with open(os.path.join(directory, name), "r+b") as file:
-            file.seek(TOUCH_FIRST + 4096)
-            if file.read(8) != struct.pack("<Q", 1):
-                continue
-            file.seek(TOUCH_TABLE)
-            file.write(table)
-            file.flush()
-            os.fsync(file.fileno())
-            return
+        path = os.path.join(directory, name)
+        with open(path, "rb") as file:
+            file.seek((touch.FIRST + 1) * touch.PAGE)
+            if file.read(8) == struct.pack("<Q", 1):
+                touch.put_steps(path, touch.SCATTERED)
+                return
     raise Cannot(NOT_AS_IT_IS)
 
 
@@ -259,7 +252,7 @@ class Peer:
         monitor.kill()
         change(monitor.directory, files)
 
-    def touch(self, monitor):
+    def restore_and_touch(self, monitor):
         start = now_us()
         monitor.spawn_copy()
         monitor.load_copy()
@@ -351,12 +344,12 @@ class Peer:
         def copy(monitor):
             self.make_template(monitor, b"ready\n", let_copies_go)
 
-        def touch(monitor):
+        def touching(monitor):
             self.make_template(monitor, b"filled\n", let_copies_touch)
             monitor.learn(DONE)
 
-        for work, figures in (copy, RESTORED), (touch, TOUCHING):
-            name = work.__name__
+        for name, work, figures in (("copy", copy, RESTORED),
+                                    ("touch", touching, TOUCHING)):
             self.templates[name] = os.path.join(self.directory, name)
             os.mkdir(self.templates[name])
             self.with_template(name, work, figures)
@@ -379,7 +372,7 @@ class Peer:
         self.with_template("copy", self.restore, RESTORED)
 
     def touched(self):
-        self.with_template("touch", self.touch, TOUCHING)
+        self.with_template("touch", self.restore_and_touch, TOUCHING)
 
     def many(self, count):
         """Copies at once; the words for a progress line."""

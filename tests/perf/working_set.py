@@ -30,11 +30,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "lib"))
 from ember import Monitor  # noqa: E402
 from faults import good_handler  # noqa: E402
-from touch import READ, WRITE, TouchSnapshot  # noqa: E402
+from touch import SCATTERED, TouchSnapshot  # noqa: E402
 
-STEPS = [step for stretch in range(64)
-         for step in ((READ, stretch * 128, 72, 1),
-                      (WRITE, stretch * 128 + 72, 24, 1))]
 QUIET = ["--no-api", "--log-path", "/dev/null"]
 
 
@@ -88,7 +85,7 @@ def main():
         m = Monitor()
         snapshot = TouchSnapshot(m, os.path.join(directory, "touch"))
         m.close()
-        snapshot.set_steps(*STEPS)
+        snapshot.set_steps(*SCATTERED)
         read_anew(snapshot.memory)
         record(snapshot, path)
         handler = good_handler(sock, snapshot.memory)
